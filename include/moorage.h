@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * moorage.h - the C ABI of Moorage, a zero-copy tensor store.
+ *
+ * A store keeps immutable objects under keys, in memory that never moves. An object is bytes; a tensor adds a dtype
+ * and a shape. What a getter returns is a *view*: a counted borrow of the object's bytes. A view has no deadline. Its
+ * bytes stay where and as they are until the view is released, whatever happens to the name meanwhile: replace,
+ * remove, eviction, moor_store_close, a fork.
+ *
+ * Conventions, all without exception
+ *   Names       moor_<object>_<verb> for what has a handle, moor_<verb>_<noun> for operations on a store.
+ *   Status      Every function that can fail returns int32_t: 0 is success, a negative number is one of MOOR_ERR_*.
+ *               Positive numbers are reserved for "in progress". A status number is never given a second meaning.
+ *               moor_last_error() has the text for the calling thread.
+ *   Outputs     Out parameters come last, end in _out and are written only on success, unless it says otherwise.
+ *   Refusal     A call that returns an error has changed nothing.
+ *   Inputs      Borrowed for the duration of the call. Nothing that is passed in is kept, but for moor_progress
+ *               during an import or export.
+ *   Handles     64-bit ids in structs of their own, never reused. A stale, closed, foreign or zero handle gives
+ *               MOOR_ERR_BAD_HANDLE.
+ *   Structs     Option, result and information structs begin with struct_size, which the caller sets to
+ *               sizeof(the struct). All other fields at zero mean the default. A NULL pointer to an options
+ *               struct means all defaults.
+ *   Sizes       uint64_t, in bytes, unless it says otherwise.
+ *   Keys        1 to MOOR_MAX_KEY bytes of any value; not terminated. (The Python package uses UTF-8 text.)
+ *   Threads     Every function may be called from any thread at any time. Release callbacks too, and they take no
+ *               lock, call no Go and are safe while the process exits.
+ *   Fork        In a forked child every function that returns a status answers MOOR_ERR_FORKED at once; views taken before
+ *               the fork stay readable and may be released.
+ *   Since       Everything here exists since ABI level 1.
+ */
+#ifndef MOORAGE_H_
+#define MOORAGE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * DLPack, version 1.1, the structures by which tensors cross. They stand under the include guard of dlpack.h, so a
+ * program may include that header too, before or after this one.
+ * https://dmlc.github.io/dlpack/latest/c_api.html
+ */
+#ifndef DLPACK_DLPACK_H_
+#define DLPACK_DLPACK_H_
+
+#ifdef __cplusplus
+#define DLPACK_EXTERN_C extern "C"
+#else
+#define DLPACK_EXTERN_C
+#endif
+#define DLPACK_DLL
+
+#define DLPACK_MAJOR_VERSION 1
+#define DLPACK_MINOR_VERSION 1
+
+#define DLPACK_FLAG_BITMASK_READ_ONLY (1UL << 0UL)
+#define DLPACK_FLAG_BITMASK_IS_COPIED (1UL << 1UL)
+#define DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED (1UL << 2UL)
+
+typedef struct {
+  uint32_t major;
+  uint32_t minor;
+} DLPackVersion;
+
+#ifdef __cplusplus
+typedef enum : int32_t {
+#else
+typedef enum {
+#endif
+  kDLCPU = 1,
+  kDLCUDA = 2,
+  kDLCUDAHost = 3,
+  kDLOpenCL = 4,
+  kDLVulkan = 7,
+  kDLMetal = 8,
+  kDLVPI = 9,
+  kDLROCM = 10,
+  kDLROCMHost = 11,
+  kDLExtDev = 12,
+  kDLCUDAManaged = 13,
+  kDLOneAPI = 14,
+  kDLWebGPU = 15,
+  kDLHexagon = 16,
+  kDLMAIA = 17
+} DLDeviceType;
+
+typedef struct {
+  DLDeviceType device_type;
+  int32_t device_id;
+} DLDevice;
+
+typedef enum {
+  kDLInt = 0U,
+  kDLUInt = 1U,
+  kDLFloat = 2U,
+  kDLOpaqueHandle = 3U,
+  kDLBfloat = 4U,
+  kDLComplex = 5U,
+  kDLBool = 6U,
+  kDLFloat8_e3m4 = 7U,
+  kDLFloat8_e4m3 = 8U,
+  kDLFloat8_e4m3b11fnuz = 9U,
+  kDLFloat8_e4m3fn = 10U,
+  kDLFloat8_e4m3fnuz = 11U,
+  kDLFloat8_e5m2 = 12U,
+  kDLFloat8_e5m2fnuz = 13U,
+  kDLFloat8_e8m0fnu = 14U,
+  kDLFloat6_e2m3fn = 15U,
+  kDLFloat6_e3m2fn = 16U,
+  kDLFloat4_e2m1fn = 17U
+} DLDataTypeCode;
+
+typedef struct {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+} DLDataType;
+
+typedef struct {
+  void *data;
+  DLDevice device;
+  int32_t ndim;
+  DLDataType dtype;
+  int64_t *shape;
+  int64_t *strides; /* in elements; NULL = dense, row-major */
+  uint64_t byte_offset;
+} DLTensor;
+
+typedef struct DLManagedTensor {
+  DLTensor dl_tensor;
+  void *manager_ctx;
+  void (*deleter)(struct DLManagedTensor *self);
+} DLManagedTensor;
+
+typedef struct DLManagedTensorVersioned {
+  DLPackVersion version;
+  void *manager_ctx;
+  void (*deleter)(struct DLManagedTensorVersioned *self);
+  uint64_t flags;
+  DLTensor dl_tensor;
+} DLManagedTensorVersioned;
+
+#endif /* DLPACK_DLPACK_H_ */
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Limits and version
+ */
+#define MOOR_ABI_LEVEL 1
+#define MOOR_MAX_KEY 4096  /* bytes of a key */
+#define MOOR_MAX_META 4096 /* bytes of user metadata */
+#define MOOR_MAX_DIMS 64   /* dimensions of a tensor */
+#define MOOR_ALL UINT64_MAX /* "as many bytes as there are" */
+
+/* "1.2.3", static. */
+const char *moor_version(void);
+/* The ABI level of the library, which is at least MOOR_ABI_LEVEL of the header it was built with. */
+int32_t moor_abi_level(void);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Status
+ */
+#define MOOR_OK 0
+#define MOOR_ERR_INVALID_ARGUMENT (-1) /* an argument is wrong; the text names it */
+#define MOOR_ERR_BAD_HANDLE (-2)       /* zero, closed, stale or of another kind */
+#define MOOR_ERR_FORKED (-3)           /* called in a forked child */
+#define MOOR_ERR_NOT_FOUND (-4)        /* no object under this key */
+#define MOOR_ERR_EXISTS (-5)           /* the key is taken and if_exists is MOOR_IF_EXISTS_RAISE */
+#define MOOR_ERR_CAPACITY (-6)         /* the store is full: free, borrowed and pinned bytes are in the text */
+#define MOOR_ERR_NO_MEMORY (-7)        /* the system gives no more memory, or a memory limit is near */
+#define MOOR_ERR_BUSY (-8)             /* viewed, or held by a forked child: cannot be taken */
+#define MOOR_ERR_TOO_SMALL (-9)        /* a destination is too small; nothing was written */
+#define MOOR_ERR_READ_ONLY (-10)       /* a destination lies in the read-only memory of a store */
+#define MOOR_ERR_UNSUPPORTED (-11)     /* a dtype, device or layout that a store does not hold */
+#define MOOR_ERR_HUGE_PAGES (-12)      /* hugepages=require and the system has too few */
+#define MOOR_ERR_ALREADY_ADOPTED (-13) /* this reservation has been committed before */
+#define MOOR_ERR_CANCELLED (-14)       /* the store was closed, or progress said stop, during a long call */
+#define MOOR_ERR_IO (-15)              /* a file could not be read or written */
+#define MOOR_ERR_FORMAT (-16)          /* a file is damaged or hostile */
+#define MOOR_ERR_SYSTEM (-17)          /* a system call failed; the text names it */
+#define MOOR_ERR_INTERNAL (-18)        /* a bug in Moorage; the text has what is known */
+
+/* "MOOR_ERR_CAPACITY" for -6, and so on; "MOOR_ERR_UNKNOWN" for a number that is none. Static. */
+const char *moor_status_name(int32_t status);
+/* The text of the last error of the calling thread, never NULL, at most 1 KiB, valid until the next call that fails
+ * on this thread. Not cleared by success. */
+const char *moor_last_error(void);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Opening and closing
+ */
+typedef struct moor_store {
+  uint64_t id;
+} moor_store;
+
+/* eviction */
+#define MOOR_EVICT_NONE 0   /* a full store answers MOOR_ERR_CAPACITY */
+#define MOOR_EVICT_S3FIFO 1 /* a full store drops objects that are neither viewed nor pinned */
+/* hugepages */
+#define MOOR_HUGE_OFF 0
+#define MOOR_HUGE_TRY 1     /* use them when there are enough; moor_stats says what was got */
+#define MOOR_HUGE_REQUIRE 2 /* MOOR_ERR_HUGE_PAGES otherwise */
+/* prefault */
+#define MOOR_PREFAULT_NONE 0
+#define MOOR_PREFAULT_BACKGROUND 1 /* touch all memory in the background */
+#define MOOR_PREFAULT_OPEN 2       /* touch all memory before open returns */
+
+typedef struct moor_store_options {
+  uint32_t struct_size;
+  uint32_t eviction;
+  uint64_t capacity; /* bytes of tensor memory; 0 = a quarter of the memory this process may use */
+  uint32_t hugepages;
+  uint32_t prefault;
+} moor_store_options;
+
+/* Opens a store. Reserves address space for the whole capacity; memory is used when it is first written.
+ * Errors: INVALID_ARGUMENT, NO_MEMORY, HUGE_PAGES, SYSTEM, FORKED. */
+int32_t moor_store_open(const moor_store_options *options, moor_store *store_out);
+
+#define MOOR_CLOSE_WAIT 1u /* also wait until all objects are taken down */
+
+/* Closes a store. Calls in flight end first, long copies are cancelled with MOOR_ERR_CANCELLED. Views stay valid;
+ * the memory is unmapped when the last of them is released. Closing twice is MOOR_ERR_BAD_HANDLE. */
+int32_t moor_store_close(moor_store store, uint32_t flags);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Putting: one copy in
+ */
+#define MOOR_IF_EXISTS_REPLACE 0 /* as in a dict; views of the old object stay */
+#define MOOR_IF_EXISTS_KEEP 1    /* keep the old object, outcome MOOR_KEPT */
+#define MOOR_IF_EXISTS_RAISE 2   /* MOOR_ERR_EXISTS */
+
+/* flags of moor_put_options */
+#define MOOR_PUT_AS_BYTES 1u   /* moor_put_tensor: store the gathered bytes without dtype and shape */
+#define MOOR_PUT_NO_PROTECT 2u /* moor_commit: leave the pages writable; the caller promises to write no more */
+
+typedef struct moor_put_options {
+  uint32_t struct_size;
+  uint32_t if_exists;
+  const void *meta; /* user metadata, copied */
+  uint64_t meta_size;
+  uint32_t flags;
+  uint32_t reserved;
+} moor_put_options;
+
+#define MOOR_STORED 0
+#define MOOR_KEPT 1    /* the key was taken and if_exists was KEEP: nothing was stored */
+#define MOOR_ADOPTED 2 /* stored without a copy: the reservation's extent became the object */
+
+typedef struct moor_put_result {
+  uint64_t seq; /* sequence number of the commit, store-wide, rising; of the object that is there if KEPT */
+  uint32_t outcome;
+  uint32_t reserved;
+} moor_put_result;
+
+typedef struct moor_part {
+  const void *data;
+  uint64_t size;
+} moor_part;
+
+/* Stores size bytes under key. Errors of every put: INVALID_ARGUMENT, BAD_HANDLE, EXISTS, CAPACITY, NO_MEMORY,
+ * CANCELLED, FORKED. options and result_out may be NULL. */
+int32_t moor_put(moor_store store, const void *key, uint64_t key_size, const void *data, uint64_t size,
+                 const moor_put_options *options, moor_put_result *result_out);
+/* Stores the concatenation of the parts. */
+int32_t moor_put_parts(moor_store store, const void *key, uint64_t key_size, const moor_part *parts,
+                       uint64_t part_count, const moor_put_options *options, moor_put_result *result_out);
+/* Stores a tensor in CPU memory, of any strides (zero and negative too), dense and row-major. UNSUPPORTED: another
+ * device or a dtype that a store does not hold. */
+int32_t moor_put_tensor(moor_store store, const void *key, uint64_t key_size, const DLTensor *tensor,
+                        const moor_put_options *options, moor_put_result *result_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Producing in place
+ *
+ * A reservation is memory of the store that has no name yet. It is writable, owns whole pages and belongs to its
+ * producer until it is committed or aborted. It counts as a view: closing the store leaves it valid.
+ */
+typedef struct moor_reservation {
+  uint64_t id;
+} moor_reservation;
+
+/* Reserves size bytes, aligned to a page. */
+int32_t moor_reserve(moor_store store, uint64_t size, moor_reservation *reservation_out, void **data_out);
+/* Publishes the first shape-many bytes of the reservation under key and ends it. tensor gives dtype and shape (its data
+ * and strides are ignored) or is NULL for plain bytes of the whole size. Unless MOOR_PUT_NO_PROTECT is set, the pages become
+ * read-only for everybody first: a late write by the producer then ends the process instead of changing the object.
+ * KEPT and every error leave the reservation open. */
+int32_t moor_commit(moor_reservation reservation, const void *key, uint64_t key_size, const DLTensor *tensor,
+                    const moor_put_options *options, moor_put_result *result_out);
+/* Gives the memory back. */
+int32_t moor_abort(moor_reservation reservation);
+
+/* A writable tensor over a reservation; its deleter ends the producer's hold. dtype, ndim and shape are read from
+ * like (data, strides, device ignored). */
+int32_t moor_empty_tensor(moor_store store, const DLTensor *like, DLManagedTensorVersioned **tensor_out);
+/* Publishes a tensor made by moor_empty_tensor without copying: outcome MOOR_ADOPTED when tensor covers its whole
+ * reservation, dense; otherwise its bytes are copied and the outcome is MOOR_STORED. ALREADY_ADOPTED the second time.
+ * The tensor stays readable; writing to it afterwards ends the process. */
+int32_t moor_adopt_tensor(moor_store store, const void *key, uint64_t key_size, const DLTensor *tensor,
+                          const moor_put_options *options, moor_put_result *result_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Getting
+ */
+/* mode */
+#define MOOR_MODE_VIEW 0 /* the store's own read-only memory: nothing is moved */
+#define MOOR_MODE_COW 1  /* a private copy-on-write window: writable, nothing is moved until it is written to; */
+                         /* below 64 KiB, and near vm.max_map_count, a counted copy */
+#define MOOR_MODE_COPY 2 /* memory of your own */
+
+/* Hands out a tensor. The caller owns *tensor_out and ends it by its deleter, from any thread, also after
+ * moor_store_close. In mode VIEW the flag DLPACK_FLAG_BITMASK_READ_ONLY is set; a write through it ends the process. Objects
+ * without a dtype come as one-dimensional uint8. Strides are always given. The data of an object with bytes is
+ * aligned to 64 bytes, from 32 KiB up to a page. */
+int32_t moor_get_tensor(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
+                        DLManagedTensorVersioned **tensor_out);
+/* The same in DLPack's older struct, which cannot say read-only. */
+int32_t moor_get_tensor_unversioned(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
+                                    DLManagedTensor **tensor_out);
+
+#define MOOR_BUFFER_READ_ONLY 1u
+#define MOOR_BUFFER_TENSOR 2u /* dtype and shape are those of a tensor */
+#define MOOR_BUFFER_COPIED 4u /* the bytes are a copy, not the store's */
+
+/* Bytes handed out. release == NULL means released; the callback sets it, and calling it twice is then impossible. A
+ * struct may be moved by copying it and setting the source's release to NULL. Not safe for concurrent use itself.
+ * shape and meta belong to the buffer. */
+typedef struct moor_buffer {
+  uint32_t version; /* 1 */
+  uint32_t flags;
+  void (*release)(struct moor_buffer *self);
+  void *private_data;
+  void *data;
+  uint64_t size;
+  uint64_t seq;
+  DLDataType dtype; /* all zero: plain bytes */
+  int32_t ndim;
+  const int64_t *shape;
+  const void *meta;
+  uint64_t meta_size;
+} moor_buffer;
+
+int32_t moor_get_buffer(moor_store store, const void *key, uint64_t key_size, uint32_t mode, moor_buffer *buffer_out);
+
+/* Copies the bytes of an object to out. size_out receives the object's size, also when capacity is too small: then
+ * MOOR_ERR_TOO_SMALL, and nothing else was written. */
+int32_t moor_get(moor_store store, const void *key, uint64_t key_size, void *out, uint64_t capacity,
+                 uint64_t *size_out);
+
+typedef struct moor_span {
+  void *data;
+  uint64_t size;
+} moor_span;
+
+/* Copies nbytes from offset (MOOR_ALL: to the end) into the spans, filling one after the other. TOO_SMALL when the spans
+ * hold less, INVALID_ARGUMENT when the range exceeds the object, READ_ONLY when a span overlaps read-only memory of
+ * a store; nothing is written then. */
+int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint64_t offset, uint64_t nbytes,
+                      const moor_span *spans, uint64_t span_count, uint64_t *copied_out);
+
+/* Removes key and hands its bytes over, exclusive and writable, without copying. BUSY while anybody else views the
+ * object, or a forked child holds it. A pin does not matter. The memory returns to the store with the deleter. Writes
+ * made after a fork are seen by the child too. */
+int32_t moor_take_tensor(moor_store store, const void *key, uint64_t key_size, DLManagedTensorVersioned **tensor_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Names
+ */
+int32_t moor_remove(moor_store store, const void *key, uint64_t key_size);
+/* Removes every object; removed_out may be NULL. */
+int32_t moor_clear(moor_store store, uint64_t *removed_out);
+/* A pin protects a name from eviction, nothing else. Idempotent; it follows the name through replace. */
+int32_t moor_pin(moor_store store, const void *key, uint64_t key_size);
+int32_t moor_unpin(moor_store store, const void *key, uint64_t key_size);
+
+#define MOOR_DESC_TENSOR 1u
+#define MOOR_DESC_PINNED 2u
+#define MOOR_DESC_ADOPTED 4u
+
+typedef struct moor_description {
+  uint32_t struct_size;
+  uint32_t flags;
+  uint64_t size;  /* bytes of the object */
+  uint64_t extent; /* bytes of the store's memory it occupies */
+  uint64_t seq;
+  uint64_t views; /* views held at this moment */
+  DLDataType dtype;
+  int32_t ndim;
+  int64_t shape[MOOR_MAX_DIMS];
+  uint64_t meta_size;
+  uint8_t meta[MOOR_MAX_META];
+} moor_description;
+
+/* Set struct_size before the call; it is checked. */
+int32_t moor_describe(moor_store store, const void *key, uint64_t key_size, moor_description *description_out);
+
+/* Lists keys that start with prefix, packed one behind the other into buffer, their ends (exclusive, counted from the
+ * start of buffer) into ends. Start with *cursor = 0 and go on until *cursor is MOOR_LIST_END. Each key that is there
+ * throughout comes exactly once, others at most once. A call may give no key and still not be at the end. TOO_SMALL when not even
+ * the next keys fit: give MOOR_MAX_KEY bytes and more. */
+#define MOOR_LIST_END UINT64_MAX
+int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
+                       uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
+
+/* What is viewed: keys packed as in moor_list_keys, and per key its views and bytes. An object whose name is gone but
+ * which is still viewed has an empty key. Complete unless it does not fit: then TOO_SMALL, and count_out says how
+ * many there are, bytes_out how large buffer must be. */
+typedef struct moor_borrow {
+  uint64_t key_end;
+  uint64_t views;
+  uint64_t size;
+  uint64_t seq;
+  uint32_t flags; /* MOOR_BORROW_* */
+  uint32_t reserved;
+} moor_borrow;
+#define MOOR_BORROW_UNNAMED 1u  /* removed or replaced; the key is the one it had */
+#define MOOR_BORROW_RESERVED 2u /* a reservation, not committed yet */
+#define MOOR_BORROW_CHILD 4u    /* held for a forked child */
+int32_t moor_list_borrows(moor_store store, void *buffer, uint64_t buffer_size, moor_borrow *borrows,
+                          uint64_t borrows_size, uint64_t *count_out, uint64_t *bytes_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Batches: one call, keys packed, a status for each key
+ *
+ * The return value says whether the call as a whole was understood (INVALID_ARGUMENT, BAD_HANDLE, FORKED);
+ * statuses_out has one status a key and is always written then. An outcome is not a status: see results_out.
+ */
+typedef struct moor_keys {
+  const void *bytes;    /* all keys, one behind the other */
+  const uint64_t *ends; /* end of each key in bytes, exclusive, rising */
+  uint64_t count;
+} moor_keys;
+
+int32_t moor_get_tensors(moor_store store, const moor_keys *keys, uint32_t mode,
+                         DLManagedTensorVersioned **tensors_out, int32_t *statuses_out);
+int32_t moor_get_buffers(moor_store store, const moor_keys *keys, uint32_t mode, moor_buffer *buffers_out,
+                         int32_t *statuses_out);
+/* Key i is filled from part_ends[i-1] (0 for the first) to part_ends[i] of parts. results_out may be NULL. */
+int32_t moor_put_batch(moor_store store, const moor_keys *keys, const moor_part *parts, const uint64_t *part_ends,
+                       const moor_put_options *options, moor_put_result *results_out, int32_t *statuses_out);
+int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor *const *tensors,
+                         const moor_put_options *options, moor_put_result *results_out, int32_t *statuses_out);
+/* Key i fills the spans from span_ends[i-1] to span_ends[i]; offsets may be NULL (all 0) and nbytes too (all
+ * MOOR_ALL). copied_out may be NULL. */
+int32_t moor_get_batch_into(moor_store store, const moor_keys *keys, const uint64_t *offsets, const uint64_t *nbytes,
+                            const moor_span *spans, const uint64_t *span_ends, uint64_t *copied_out,
+                            int32_t *statuses_out);
+int32_t moor_remove_batch(moor_store store, const moor_keys *keys, int32_t *statuses_out);
+/* found_out[i] is 1 when key i is there, else 0. */
+int32_t moor_exists(moor_store store, const moor_keys *keys, uint8_t *found_out);
+/* How many keys are there before the first that is not. */
+int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Counters and upkeep
+ */
+typedef struct moor_stats {
+  uint32_t struct_size;
+  uint32_t hugepages;        /* MOOR_HUGE_OFF or MOOR_HUGE_REQUIRE: what was got */
+  uint64_t capacity;         /* bytes */
+  uint64_t used;             /* bytes of extents that are not free, rounding included */
+  uint64_t free_warm;        /* free bytes that were touched before */
+  uint64_t free_cold;        /* free bytes that cost a page fault */
+  uint64_t largest_free;     /* bytes of the largest free piece */
+  uint64_t resident;         /* bytes of memory behind the store: blocks of its file */
+  uint64_t metadata;         /* bytes of index, records and cells */
+  uint64_t objects;
+  uint64_t pinned_objects;
+  uint64_t pinned_bytes;
+  uint64_t borrowed_objects; /* with at least one view, reservations included */
+  uint64_t borrowed_bytes;
+  uint64_t held_bytes;       /* kept for forked children only */
+  uint64_t children;         /* forked children that live */
+  uint64_t children_unfollowed; /* could not be followed: what was viewed then is kept for ever */
+  uint64_t windows;          /* copy-on-write windows mapped now */
+  uint64_t puts;
+  uint64_t gets;
+  uint64_t misses;
+  uint64_t removes;
+  uint64_t evictions;
+  uint64_t adoptions;        /* stored without a copy */
+  uint64_t adopt_copies;     /* adopt that had to copy */
+  uint64_t bytes_copied_in;
+  uint64_t bytes_copied_out; /* get, get_into, mode copy, and copies made in place of windows */
+  uint64_t window_copies;    /* cow that had to copy although the object is 64 KiB or more */
+  uint64_t protected_extents;
+  uint64_t last_seq;
+} moor_stats;
+
+/* Set struct_size before the call; it is checked. */
+int32_t moor_get_stats(moor_store store, moor_stats *stats_out);
+/* Gives free pages back to the system. freed_out may be NULL. */
+int32_t moor_trim(moor_store store, uint64_t *freed_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * safetensors files: straight between file and store
+ */
+/* Called from the calling thread now and then, with bytes done and bytes in all; anything but 0 stops. */
+typedef int32_t (*moor_progress)(void *context, uint64_t done, uint64_t total);
+
+typedef struct moor_file_options {
+  uint32_t struct_size;
+  uint32_t if_exists;
+  moor_progress progress;
+  void *context;
+} moor_file_options;
+
+/* Stores every tensor of the file under prefix + its name; the tensors appear when all are read. IO, FORMAT, CAPACITY,
+ * EXISTS, CANCELLED: nothing was stored. path is a C string. count_out may be NULL. */
+int32_t moor_import_safetensors(moor_store store, const char *path, const void *prefix, uint64_t prefix_size,
+                                const moor_file_options *options, uint64_t *count_out);
+/* Writes the objects into a new file, which appears complete or not at all; prefix_size bytes are cut off every key.
+ * NOT_FOUND names the key. */
+int32_t moor_export_safetensors(moor_store store, const char *path, const moor_keys *keys, uint64_t prefix_size,
+                                const moor_file_options *options);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* MOORAGE_H_ */
