@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The Go exports behind the public entry points, as C sees them. Included by the Go files too, so that a wrong width
+ * or kind of argument stops the build. entry.c has checked: the fork flag, NULL pointers, struct sizes, key lengths.
+ * All return a status, and have set the text of the error on failure.
+ */
+#ifndef MOOR_EXPORTS_H_
+#define MOOR_EXPORTS_H_
+
+#include "layout.h"
+
+/* cgo forgets const in its own prototypes; these names carry it. */
+typedef const void *moor_cbytes;
+typedef const moor_part *moor_cparts;
+typedef const DLTensor *moor_ctensor;
+typedef const DLTensor *const *moor_ctensors;
+typedef const moor_put_options *moor_cput_options;
+typedef const moor_store_options *moor_cstore_options;
+typedef const moor_file_options *moor_cfile_options;
+typedef const moor_keys *moor_ckeys;
+typedef const uint64_t *moor_cu64;
+typedef const char *moor_cstring;
+
+int32_t moorgo_store_open(moor_cstore_options options, uint64_t *id_out);
+int32_t moorgo_store_close(uint64_t store, uint32_t flags);
+
+int32_t moorgo_put_parts(uint64_t store, moor_cbytes key, uint64_t key_size, moor_cparts parts, uint64_t part_count,
+                         moor_cput_options options, moor_put_result *result_out);
+int32_t moorgo_put_tensor(uint64_t store, moor_cbytes key, uint64_t key_size, moor_ctensor tensor,
+                          moor_cput_options options, moor_put_result *result_out);
+int32_t moorgo_put_batch(uint64_t store, moor_ckeys keys, moor_cparts parts, moor_cu64 part_ends,
+                         moor_cput_options options, moor_put_result *results_out, int32_t *statuses_out);
+int32_t moorgo_put_tensors(uint64_t store, moor_ckeys keys, moor_ctensors tensors, moor_cput_options options,
+                           moor_put_result *results_out, int32_t *statuses_out);
+
+/* hold_out->data is the writer's address; the hold is the producer's. */
+int32_t moorgo_reserve(uint64_t store, uint64_t size, uint64_t *reservation_out, uint64_t *data_out);
+int32_t moorgo_commit(uint64_t reservation, moor_cbytes key, uint64_t key_size, moor_ctensor tensor,
+                      moor_cput_options options, moor_put_result *result_out);
+int32_t moorgo_abort(uint64_t reservation);
+int32_t moorgo_empty(uint64_t store, moor_ctensor like, moor_hold *hold_out);
+int32_t moorgo_adopt(uint64_t store, moor_cbytes key, uint64_t key_size, moor_ctensor tensor,
+                     moor_cput_options options, moor_put_result *result_out);
+
+/* The look-up: counts one view and describes it. */
+int32_t moorgo_get(uint64_t store, moor_cbytes key, uint64_t key_size, moor_hold *hold_out);
+int32_t moorgo_get_batch(uint64_t store, moor_ckeys keys, moor_hold *holds_out, int32_t *statuses_out);
+int32_t moorgo_take(uint64_t store, moor_cbytes key, uint64_t key_size, moor_hold *hold_out);
+
+int32_t moorgo_remove(uint64_t store, moor_cbytes key, uint64_t key_size);
+int32_t moorgo_remove_batch(uint64_t store, moor_ckeys keys, int32_t *statuses_out);
+int32_t moorgo_clear(uint64_t store, uint64_t *removed_out);
+int32_t moorgo_pin(uint64_t store, moor_cbytes key, uint64_t key_size, uint32_t pinned);
+int32_t moorgo_exists(uint64_t store, moor_ckeys keys, uint8_t *found_out);
+int32_t moorgo_count_leading(uint64_t store, moor_ckeys keys, uint64_t *count_out);
+int32_t moorgo_describe(uint64_t store, moor_cbytes key, uint64_t key_size, moor_description *description_out);
+int32_t moorgo_list_keys(uint64_t store, moor_cbytes prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
+                         uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
+int32_t moorgo_list_borrows(uint64_t store, void *buffer, uint64_t buffer_size, moor_borrow *borrows,
+                            uint64_t borrows_size, uint64_t *count_out, uint64_t *bytes_out);
+int32_t moorgo_get_stats(uint64_t store, moor_stats *stats_out);
+int32_t moorgo_trim(uint64_t store, uint64_t *freed_out);
+int32_t moorgo_import_safetensors(uint64_t store, moor_cstring path, moor_cbytes prefix, uint64_t prefix_size,
+                                  moor_cfile_options options, uint64_t *count_out);
+int32_t moorgo_export_safetensors(uint64_t store, moor_cstring path, moor_ckeys keys, uint64_t prefix_size,
+                                  moor_cfile_options options);
+
+#endif
