@@ -78,7 +78,7 @@ typedef struct moor_process {
   uint32_t kids;
   uint32_t high;
   int32_t wake;
-  uint64_t child[MOOR_CHILDREN];
+  uint64_t child[MOOR_CHILDREN]; /* epoch, 0 = free; [PERMANENT]: first << 32 | last epoch of unfollowed children */
 } moor_process;
 
 /* One region of a store, as the fork handlers, the fault line, and the windows know it. In ordinary memory (a child
