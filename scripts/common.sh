@@ -6,7 +6,9 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # used by who sources this
 BUILD=$REPO/build
+# shellcheck disable=SC2034
 DIST=$REPO/dist
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/moorage
 

@@ -11,38 +11,49 @@ venv_path() {
 	shift 2
 	identity=$("$python" -c 'import os, platform, sys; print(platform.python_version(), platform.machine(), os.path.realpath(sys.base_prefix))')
 	printf '%s/venv/%s-%s\n' "$CACHE" "$name" \
-		"$({ printf '%s\n' "$identity"; cat "$@"; } | sha256sum | cut -c1-16)"
+		"$({ printf '%s\n' "$identity"; cat /dev/null "$@"; } | sha256sum | cut -c1-16)"
 }
 
-# make_venv NAME MINOR FILE...: prints the python of a venv with these requirement files, made if need be.
+# make_venv_of BASE NAME FILE...: prints the python of a venv of BASE with these requirement files, made if need be.
 # Runs that want the same venv wait for one another; one that was broken off is made anew.
-make_venv() {
-	local name=$1 minor=$2 base path file
+make_venv_of() {
+	local base=$1 name=$2 path
 	shift 2
 	need flock util-linux
 	need sha256sum coreutils
-	base=$(find_python "$minor")
 	path=$(venv_path "$name" "$base" "$@")
 	mkdir -p "$CACHE/venv"
 	(
 		flock 9
-		if [ ! -e "$path/.complete" ] || ! "$path/bin/python" -c '' 2>/dev/null; then
-			local began=$SECONDS
-			say "making the $name venv ($path)"
-			rm -rf "$path"
-			"$base" -m venv "$path" >&2 ||
-				die "Python cannot make a venv; on Debian or Ubuntu: apt-get install python3-venv"
-			for file in "$@"; do
-				set -- "$@" -r "$file"
-				shift
-			done
-			"$path/bin/python" -m pip install --quiet --only-binary :all: "$@" >&2 ||
-				die "the $name venv could not be filled; the packages come from pip's index"
-			touch "$path/.complete"
-			say "the $name venv is ready ($(seconds "$began"))"
-		fi
+		[ -e "$path/.complete" ] && "$path/bin/python" -c '' 2>/dev/null && exit 0
+		fill_venv "$base" "$name" "$path" "$@"
 	) 9>"$path.lock" || return 1
 	printf '%s/bin/python\n' "$path"
+}
+
+# fill_venv BASE NAME PATH FILE...
+fill_venv() {
+	local base=$1 name=$2 path=$3 began=$SECONDS file from=()
+	shift 3
+	say "making the $name venv ($path)"
+	rm -rf "$path"
+	"$base" -m venv "$path" >&2 ||
+		die "Python cannot make a venv; on Debian or Ubuntu: apt-get install python3-venv"
+	for file in "$@"; do
+		from+=(-r "$file")
+	done
+	[ $# -eq 0 ] || "$path/bin/python" -m pip install --quiet --only-binary :all: "${from[@]}" >&2 ||
+		die "the $name venv could not be filled; its packages come from pip's index"
+	touch "$path/.complete"
+	say "the $name venv is ready ($(seconds "$began"))"
+}
+
+# make_venv NAME MINOR FILE...: the same with the first Python that is new enough.
+make_venv() {
+	local name=$1 base
+	base=$(find_python "$2") || return 1
+	shift 2
+	make_venv_of "$base" "$name" "$@"
 }
 
 tools_venv() { make_venv tools 10 "$REQUIREMENTS/tools.txt"; }

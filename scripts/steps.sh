@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# steps.sh NAME ARGS...: one step of the tests. test.sh runs each in a process of its own.
+
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/venv.sh
+. "$REPO/scripts/venv.sh"
+# shellcheck source=scripts/package.sh
+. "$REPO/scripts/package.sh"
+
+SKIPPED=77
+
+# What Python writes while it runs belongs into build/ too.
+export PYTHONPYCACHEPREFIX=$BUILD/pycache HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
+
+# go_packages ROOT...: the packages below these folders, of those that exist.
+go_packages() {
+	local root found=()
+	for root in "$@"; do
+		[ ! -d "$REPO/$root" ] || found+=("./$root/...")
+	done
+	[ ${#found[@]} -gt 0 ] && go list -f '{{.ImportPath}}' "${found[@]}"
+}
+
+step_go_vet() {
+	local unformatted
+	unformatted=$(go_packages core capi rdma internal tests >/dev/null && find core capi rdma internal tests -name '*.go' -print0 2>/dev/null | xargs -0 gofmt -l)
+	[ -z "$unformatted" ] || {
+		printf 'gofmt would change:\n%s\n' "$unformatted"
+		return 1
+	}
+	go vet ./...
+}
+
+step_go_pure() {
+	local packages
+	packages=$(CGO_ENABLED=0 go_packages core)
+	# shellcheck disable=SC2086 # a list of package names
+	CGO_ENABLED=0 go test -v -timeout 7m $packages
+}
+
+step_go_cgo() {
+	local packages
+	packages=$(go_packages capi internal rdma)
+	# shellcheck disable=SC2086
+	go test -v -timeout 7m $packages
+}
+
+step_go_race() {
+	local packages
+	packages=$(go_packages core capi internal rdma)
+	# shellcheck disable=SC2086
+	go test -v -race -short -timeout 9m $packages
+}
+
+step_build() { build_all; }
+
+step_library_checks() {
+	local tools
+	need objdump binutils
+	tools=$(tools_venv)
+	"$tools" tests/packaging/check_library.py "$BUILD/libmoorage.so" include/moorage.h capi/moorage.map
+	"$tools" tests/packaging/check_wheel.py "$(wheel_file)" "$BUILD/libmoorage.so"
+	"$tools" -m auditwheel show "$(wheel_file)" | tee "$BUILD/logs/auditwheel.txt"
+	grep -q '"manylinux_2_17_' "$BUILD/logs/auditwheel.txt"
+	cmp LICENSE python/LICENSE
+}
+
+# The sdist must build by itself: it is unpacked where nothing else of the project is.
+step_sdist() {
+	local folder=$BUILD/sdist tools
+	tools=$(tools_venv)
+	rm -rf "$folder"
+	mkdir -p "$folder/wheel"
+	build_sdist "$folder"
+	env -u MOORAGE_PREBUILT TMPDIR="$folder" "$tools" -m pip wheel --quiet --no-build-isolation --no-deps \
+		-w "$folder/wheel" "$folder"/moorage-*.tar.gz
+	"$tools" tests/packaging/check_wheel.py "$folder"/wheel/moorage-*.whl
+}
+
+# folder NAME: tests/NAME/run.sh, with what it may use in the environment.
+step_folder() {
+	local scratch=$BUILD/tests/$1 python
+	rm -rf "$scratch"
+	mkdir -p "$scratch"
+	python=$(test_venv quick)
+	MOOR_BUILD=$BUILD MOOR_PREFIX=$BUILD/prefix MOOR_SITE=$BUILD/site MOOR_TMP=$scratch PYTHON=$python \
+		bash "tests/$1/run.sh"
+}
+
+# pythons: a name and a path for each Python >= 3.9 that can be found, one of each version and kind.
+step_pythons() {
+	local candidate
+	for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3 /usr/bin/python3 /usr/local/bin/python3 \
+		$(compgen -c python3 | grep -E '^python3(\.[0-9]+t?)?$' | sort -u); do
+		"$candidate" -c '
+import platform, sys, sysconfig
+if sys.version_info >= (3, 9):
+    kind = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    print(f"{platform.python_implementation()}-{platform.python_version()}{kind}", sys.executable)
+' 2>/dev/null || true
+	done | sort -V -u -k 1,1
+}
+
+# smoke NAME PYTHON: the wheel as pip installs it, on both routes; with numpy where a finished one is to be had.
+step_smoke() {
+	local name=$1 base=$2 python site=$BUILD/smoke/$1
+	if ! python=$(make_venv_of "$base" "smoke-$name" "$REQUIREMENTS/demo.txt"); then
+		echo "skip: no numpy for $name, checked with the standard library alone"
+		python=$(make_venv_of "$base" "smoke-$name-bare")
+	fi
+	rm -rf "$site"
+	"$python" -m pip install --quiet --no-deps --no-index --no-compile --target "$site" "$(wheel_file)"
+	PYTHONPATH=$site "$python" -X faulthandler -W error tests/packaging/smoke.py
+	PYTHONPATH=$site MOORAGE_ROUTE=ctypes "$python" -X faulthandler -W error tests/packaging/smoke.py
+	PYTHONPATH=$site "$python" -m moorage --help >/dev/null
+}
+
+# What a new user does: an empty venv, pip install, the example of the package's README.
+step_empty_venv() {
+	local venv=$BUILD/empty-venv base
+	base=$(find_python 9)
+	rm -rf "$venv"
+	"$base" -m venv "$venv"
+	"$venv/bin/python" -m pip install --quiet --no-index "$(wheel_file)"
+	(cd "$BUILD" && "$venv/bin/python" "$REPO/tests/packaging/smoke.py" && "$venv/bin/moorage" --help >/dev/null)
+}
+
+step_test_venv() { test_venv "$1"; }
+
+# pytest full|quick ROUTE
+step_pytest() {
+	local python
+	[ -d tests/python ] || {
+		echo 'skip: there is no tests/python'
+		return $SKIPPED
+	}
+	python=$(test_venv "$1")
+	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$2 "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
+		-o "cache_dir=$BUILD/pytest" -p no:faulthandler tests/python
+}
+
+cd "$REPO"
+name=$1
+shift
+"step_$name" "$@"

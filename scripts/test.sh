@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Runs every test of every language, each as a named step with a time limit and a log of its own, and goes on after a
+# failure to show them all. Ends with what was skipped and why, and how many steps passed.
+#
+#   test.sh [--quick]        --quick leaves out torch
+#   test.sh --only WORD      only the steps whose name contains WORD (and the build that they need)
+
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/venv.sh
+. "$REPO/scripts/venv.sh"
+
+LOGS=$BUILD/logs
+NOTES=$BUILD/logs/skipped
+passed=0 failed=0 skipped=0
+failures=()
+running=
+
+# A step runs in a process group of its own, under its time limit; an interrupt must reach it there.
+trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
+
+result() { printf '%-4s  %-28s %5s  %s\n' "$1" "$2" "$3" "$4"; }
+
+# step NAME MINUTES COMMAND...: exit status 77 means skipped, with the reason in a line `skip: ...` of its output.
+step() {
+	local name=$1 minutes=$2 log began=$SECONDS status=0
+	shift 2
+	[ -z "$only" ] || [[ $name == build || $name == *"$only"* ]] || return 0
+	log=$LOGS/${name//[^A-Za-z0-9.+-]/_}.log
+	MOOR_LOG=$log timeout --kill-after=10 "$((minutes * 60))" "$@" >"$log" 2>&1 </dev/null &
+	running=$!
+	wait "$running" || status=$?
+	running=
+	case $status in
+	0)
+		passed=$((passed + 1))
+		result PASS "$name" "$(seconds "$began")" "$(summary "$log")"
+		;;
+	77)
+		skipped=$((skipped + 1))
+		result SKIP "$name" "$(seconds "$began")" "$(sed -n 's/^skip: //p' "$log" | tail -n 1)"
+		;;
+	*)
+		failed=$((failed + 1))
+		failures+=("$name")
+		[ "$status" != 124 ] || printf 'stopped after %s minutes\n' "$minutes" >>"$log"
+		result FAIL "$name" "$(seconds "$began")" "${log#"$REPO/"}"
+		tail -n 60 "$log" | sed 's/^/      | /'
+		;;
+	esac
+	note_skips "$name" "$log"
+	return 0
+}
+
+# summary LOG: what the runner itself counted, in a few words.
+summary() {
+	local count
+	if grep -qE '^=+ .* in [0-9.]+s.*=+$' "$1"; then
+		grep -E '^=+ .* in [0-9.]+s.*=+$' "$1" | tail -n 1 | sed -E 's/^=+ | in [0-9.]+s.*$//g'
+	elif count=$(grep -cE '^--- PASS' "$1"); then
+		printf '%s tests' "$count"
+	fi
+}
+
+# note_skips NAME LOG: the skips inside a step that passed, for the end.
+note_skips() {
+	{
+		sed -n 's/^skip: //p' "$2"
+		sed -nE 's/^SKIPPED (\[[0-9]+\] .*)$/\1/p' "$2"
+		grep -A 1 -E '^ *--- SKIP' "$2" | sed -E '/^--$/d; s/^ *--- SKIP: ([^ ]+).*/\1:/; s/^ +[a-z_0-9]+\.go:[0-9]+: /  /' |
+			sed -E 'N; s/\n */ /' || true
+	} | sort -u | sed "s|^|$1: |" >>"$NOTES"
+}
+
+run_go_steps() {
+	local steps=$REPO/scripts/steps.sh
+	step 'go vet and gofmt' 5 "$steps" go_vet
+	step 'core without cgo' 8 "$steps" go_pure
+	step 'core and capi' 8 "$steps" go_cgo
+	step 'race detector' 10 "$steps" go_race
+}
+
+run_native_steps() {
+	local steps=$REPO/scripts/steps.sh folder
+	step 'library checks' 2 "$steps" library_checks
+	step 'source distribution' 5 "$steps" sdist
+	for folder in "$REPO"/tests/*/; do
+		folder=$(basename "$folder")
+		[ -e "$REPO/tests/$folder/run.sh" ] || continue
+		step "tests/$folder" 8 "$steps" folder "$folder"
+	done
+}
+
+run_python_steps() {
+	local steps=$REPO/scripts/steps.sh which=$1 name python
+	while read -r name python; do
+		step "wheel on $name" 3 "$steps" smoke "$name" "$python"
+	done < <("$steps" pythons)
+	step 'empty venv' 3 "$steps" empty_venv
+	step 'test venv' 20 "$steps" test_venv "$which"
+	step 'pytest, builtin route' 12 "$steps" pytest "$which" builtin
+	step 'pytest, ctypes route' 12 "$steps" pytest "$which" ctypes
+}
+
+not_run() {
+	local name
+	for name in "$@"; do
+		failed=$((failed + 1))
+		failures+=("$name")
+		result FAIL "$name" 0s 'not run: the library was not built'
+	done
+}
+
+report() {
+	echo
+	if [ -s "$NOTES" ]; then
+		echo 'Skipped:'
+		sed 's/^/  /' "$NOTES"
+	fi
+	echo 'Not run here: long soaks (./build.sh soak), ten million objects and figures (./build.sh bench).'
+	[ "$which" = full ] || echo 'Not run here: everything that needs torch (--quick).'
+	[ $failed -eq 0 ] || printf 'Failed: %s\n' "$(IFS=';' && printf '%s' "${failures[*]}")"
+	printf 'Took %d min %02d s\n\n' $((SECONDS / 60)) $((SECONDS % 60))
+	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+}
+
+main() {
+	local steps=$REPO/scripts/steps.sh
+	which=full only=
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--quick) which=quick ;;
+		--only) only=${2:?--only needs a word} && shift ;;
+		*) die "test takes --quick, not '$1'" ;;
+		esac
+		shift
+	done
+	need timeout coreutils
+	need_go
+	need_cc
+	mkdir -p "$LOGS"
+	rm -f "$LOGS"/*.log
+	: >"$NOTES"
+
+	# Fetching torch is mostly waiting; it goes on beside the Go tests.
+	"$steps" test_venv "$which" >"$LOGS/test_venv_ahead.log" 2>&1 &
+	run_go_steps
+	step 'build' 8 "$steps" build
+	if [ $failed -gt 0 ] && [[ " ${failures[*]} " == *' build '* ]]; then
+		not_run 'everything that needs the library'
+	else
+		run_native_steps
+		run_python_steps "$which"
+	fi
+	step 'lint' 5 bash "$REPO/scripts/lint.sh"
+	wait
+	report
+	[ "$failed" -eq 0 ]
+}
+
+main "$@"
