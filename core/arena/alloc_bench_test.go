@@ -1,0 +1,66 @@
+package arena
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// logUniform draws lengths whose logarithm is evenly spread.
+func logUniform(r *rand.Rand, lo, hi float64) uint64 {
+	return uint64(lo * math.Exp(r.Float64()*math.Log(hi/lo)))
+}
+
+// BenchmarkAllocFree is one Alloc and one Free of a random extent with a
+// million extents live, so that hardly anything is in the cache.
+func BenchmarkAllocFree(b *testing.B) {
+	for name, draw := range map[string]func(r *rand.Rand) uint64{
+		"4KiB":       func(*rand.Rand) uint64 { return 4 << 10 },
+		"64B-32KiB":  func(r *rand.Rand) uint64 { return logUniform(r, 64, 32<<10) },
+		"1KiB-16MiB": func(r *rand.Rand) uint64 { return logUniform(r, 1<<10, 16<<20) },
+	} {
+		b.Run(name, func(b *testing.B) { benchAllocFree(b, draw) })
+	}
+}
+
+func benchAllocFree(b *testing.B, draw func(r *rand.Rand) uint64) {
+	const live = 1_000_000
+	a, err := NewExtents(4<<40, 4<<10)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	blocks := make([]uint32, live)
+	sizes := make([]uint64, 1<<16)
+	at := make([]uint32, 1<<16)
+	for i := range blocks {
+		e, err := a.Alloc(draw(r), false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		blocks[i] = e.Block
+	}
+	for i := range sizes {
+		sizes[i], at[i] = draw(r), uint32(r.IntN(live))
+	}
+	// Settle: every extent has been replaced about twice.
+	for range 2 * live {
+		k := r.IntN(live)
+		_ = a.Free(blocks[k])
+		e, _ := a.Alloc(draw(r), false)
+		blocks[k] = e.Block
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		k := int(at[i&0xffff]+uint32(i>>16)*7919) % live
+		if err := a.Free(blocks[k]); err != nil {
+			b.Fatal(err)
+		}
+		e, err := a.Alloc(sizes[i&0xffff], false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		blocks[k] = e.Block
+	}
+}
