@@ -87,6 +87,7 @@ run_native_steps() {
 	for folder in "$REPO"/tests/*/; do
 		folder=$(basename "$folder")
 		[ -e "$REPO/tests/$folder/run.sh" ] || continue
+		[[ $folder != bench && $folder != soak ]] || continue
 		step "tests/$folder" 8 "$steps" folder "$folder"
 	done
 }
