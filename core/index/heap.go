@@ -145,7 +145,7 @@ func (h *Heap) blockIn(number int, units uint32, kind cell.Kind, grow bool) (uin
 	h.split(s, unit, c, units)
 	s.used += int(c.Units)
 	h.wipe(unit, c)
-	c.Kind = kind
+	c.Kind, c.Flags = kind, 0
 	return unit, nil
 }
 
@@ -191,7 +191,7 @@ func (h *Heap) release(unit uint32) {
 		return
 	}
 	s.used -= int(c.Units)
-	c.Kind, c.Flags = cell.KindFree, 0
+	c.Kind = cell.KindFree
 	h.poison(c, cell.Size, uintptr(c.Units)*cell.Unit)
 	if n := h.after(unit, c); n != nil && n.Kind == cell.KindFree {
 		s.unlink(h, unit+uint32(c.Units), n)

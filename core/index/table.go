@@ -1,7 +1,5 @@
 package index
 
-import "bytes"
-
 const (
 	// minBits: a new table has 256 homes and, with its overflow, fits one page.
 	minBits = 8
@@ -52,7 +50,7 @@ func (t *Table) Lookup(tag uint32, key []byte) uint32 {
 	for slots := t.slots[tag>>t.shift:]; len(slots) > 0; slots = slots[1:] {
 		s := slots[0]
 		if uint32(s>>32) == tag && s != 0 {
-			if bytes.Equal(t.heap.Key(uint32(s)), key) {
+			if t.heap.hasKey(uint32(s), key) {
 				return uint32(s)
 			}
 		} else if s == 0 || uint32(s>>32) > tag {
@@ -119,6 +117,18 @@ func (t *Table) Delete(tag, unit uint32) bool {
 	t.slots[end-1] = 0
 	t.count--
 	return true
+}
+
+// Trim makes a table smaller that is nearly empty. On an error (a MemoryError) nothing has changed.
+func (t *Table) Trim() error {
+	bits := uint(minBits)
+	for t.count > 1<<bits/2 {
+		bits++
+	}
+	if bits >= t.bits {
+		return nil
+	}
+	return t.rebuild(bits)
 }
 
 func (t *Table) find(tag, unit uint32) int {
