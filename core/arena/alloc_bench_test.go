@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // logUniform draws lengths whose logarithm is evenly spread.
@@ -52,6 +54,7 @@ func benchAllocFree(b *testing.B, draw func(r *rand.Rand) uint64) {
 		blocks[k] = e.Block
 	}
 	b.ResetTimer()
+	start := cpuTime(b)
 	for i := range b.N {
 		k := int(at[i&0xffff]+uint32(i>>16)*7919) % live
 		if err := a.Free(blocks[k]); err != nil {
@@ -63,4 +66,31 @@ func benchAllocFree(b *testing.B, draw func(r *rand.Rand) uint64) {
 		}
 		blocks[k] = e.Block
 	}
+	spent := cpuTime(b) - start
+	b.StopTimer()
+	b.ReportMetric(float64(spent)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(spent)/float64(b.N)/missTime(b, a, live), "misses/op")
+}
+
+// missTime is the floor to compare with on a busy machine: the CPU time of
+// one random access to the table, each waiting for the one before.
+func missTime(b *testing.B, a *Extents, live int) float64 {
+	const steps = 1_000_000
+	start := cpuTime(b)
+	x := uint32(1)
+	for range steps {
+		x = (x*1664525 + 1013904223 + a.blocks.at(1+x%uint32(live)).state)
+	}
+	if x == 0 {
+		b.Log(x)
+	}
+	return float64(cpuTime(b)-start) / steps
+}
+
+func cpuTime(b *testing.B) int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return t.Nano()
 }

@@ -8,7 +8,7 @@ const (
 	rows    = 48
 	// ownProbes is how many blocks of the class of the wanted length are
 	// looked at, which may each be a little too short.
-	ownProbes = 8
+	ownProbes = 4
 	// nearProbes is the same for the next classes, whose blocks are long
 	// enough but may not be once their start is aligned.
 	nearProbes = 2

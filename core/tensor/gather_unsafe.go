@@ -74,25 +74,23 @@ func copyTiles[T element](p *Plan, dst uintptr, first, end uint64) {
 	}
 }
 
-// loadTile reads column by column, along the direction in which the source is
-// close together.
+// loadTile reads column by column, along which the source is close together,
+// and keeps them so.
 func loadTile[T element](tile, from unsafe.Pointer, columns, rows, column, row int64) {
-	size := int64(unsafe.Sizeof(*new(T)))
 	for j := range columns {
-		source := j * column
-		place := j * size
-		for range rows {
-			*(*T)(unsafe.Add(tile, place)) = *(*T)(unsafe.Add(from, source))
-			source += row
-			place += tileColumns * size
+		to, source := unsafe.Slice((*T)(unsafe.Add(tile, j*tileLine)), rows), unsafe.Add(from, j*column)
+		if row == int64(unsafe.Sizeof(*new(T))) {
+			copy(to, unsafe.Slice((*T)(source), rows))
+		} else {
+			strided(to, source, row)
 		}
 	}
 }
 
+// storeTile writes row by row.
 func storeTile[T element](to, tile unsafe.Pointer, columns, rows, pitch int64) {
-	size := int64(unsafe.Sizeof(*new(T)))
 	for i := range rows {
-		copy(unsafe.Slice((*byte)(unsafe.Add(to, i*pitch)), columns*size),
-			unsafe.Slice((*byte)(unsafe.Add(tile, i*tileColumns*size)), columns*size))
+		row := unsafe.Slice((*T)(unsafe.Add(to, i*pitch)), columns)
+		strided(row, unsafe.Add(tile, i*int64(unsafe.Sizeof(*new(T)))), tileLine)
 	}
 }

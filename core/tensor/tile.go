@@ -5,8 +5,8 @@ package tensor
 // row of the tile written at one go, so that a power-of-two stride, which maps
 // all lines of a column to few places in the cache, does no harm.
 const (
-	tileLine    = 64
-	tileColumns = 64
+	tileLine    = 512
+	tileColumns = 32
 	tileBytes   = tileLine * tileColumns
 )
 

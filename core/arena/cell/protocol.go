@@ -31,8 +31,18 @@ func (c *Cell) raiseFirst(p *Process, e uint32) {
 	}
 }
 
-// Retain counts one more view for somebody who holds one already.
-func (c *Cell) Retain() { c.word.Add(1) }
+// Retain counts one more view unless nobody counts any more. The caller knows by a lock that the cell is not home.
+func (c *Cell) Retain() bool {
+	for {
+		w := c.word.Load()
+		if w&Count == 0 {
+			return false
+		}
+		if c.word.CompareAndSwap(w, w+1) {
+			return true
+		}
+	}
+}
 
 // Release ends one view. It reports whether the cell died with it: then the caller pushes it.
 func (c *Cell) Release(p *Process) bool {
@@ -112,15 +122,11 @@ func (c *Cell) Touch() {
 // Freq is the access counter, 0 to 3.
 func (c *Cell) Freq() uint8 { return uint8(c.freq.Load()) }
 
-// Decay takes one from the access counter.
-func (c *Cell) Decay() {
-	if f := c.freq.Load(); f > 0 {
-		c.freq.Store(f - 1)
-	}
-}
-
 func gone(word uint64) bool { return word&^Open == Dead }
 
 func pack(first, last uint32) uint64 { return uint64(first)<<32 | uint64(last) }
 func first(pair uint64) uint32       { return uint32(pair >> 32) }
 func last(pair uint64) uint32        { return uint32(pair) }
+
+// SetFreq lowers the access counter.
+func (c *Cell) SetFreq(n uint8) { c.freq.Store(uint32(n)) }

@@ -51,7 +51,7 @@ func TestCommitNeedsOpen(t *testing.T) {
 	c := new(Cell)
 	c.BeginOpen(p)
 	require.True(t, c.IsOpen())
-	c.Retain()
+	require.True(t, c.Retain())
 	require.True(t, c.Commit())
 	require.False(t, c.Commit(), "committed twice")
 	require.EqualValues(t, 2, c.Views())
@@ -62,6 +62,7 @@ func TestCommitNeedsOpen(t *testing.T) {
 	a := new(Cell)
 	a.BeginOpen(p)
 	require.True(t, a.Release(p), "an abandoned reservation must go home")
+	require.False(t, a.Retain(), "what was pushed must not be held again")
 }
 
 // A view got, forked over, released, got and released again: one epoch per cell would forget the child's hold.

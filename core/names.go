@@ -1,0 +1,185 @@
+package core
+
+import (
+	"bytes"
+
+	"moorage/core/index"
+	"moorage/core/tensor"
+)
+
+// Remove takes the name away at once; the bytes go when the last view goes.
+func (s *Store) Remove(key []byte) error {
+	p := s.at(key)
+	if !p.enter(s) {
+		return fail("remove", ErrClosed)
+	}
+	defer p.leave()
+	p.mu.Lock()
+	unit := p.table.Lookup(p.tag, key)
+	if unit == 0 {
+		p.mu.Unlock()
+		return ErrNotFound
+	}
+	p.table.Delete(p.tag, unit)
+	s.countRemoved(p.shard, unit)
+	p.mu.Unlock()
+	s.unlinked(s.heap.At(unit), unit)
+	s.tidy()
+	return nil
+}
+
+func (s *Store) countRemoved(p *shard, unit uint32) {
+	p.count.removes++
+	c := s.heap.At(unit)
+	if s.heap.BodyAt(c.Body).Pinned != 0 {
+		p.count.pin(c.Bytes, false)
+	}
+}
+
+// Clear removes every object that was there when it reached its shard, and says how many.
+func (s *Store) Clear() (removed uint64, err error) {
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return 0, fail("clear", ErrClosed)
+	}
+	defer gate.leave()
+	type name struct{ tag, unit uint32 }
+	var batch []name
+	for i := range s.shards {
+		p := &s.shards[i]
+		for cursor, done := uint64(0), false; !done; {
+			batch = batch[:0]
+			p.mu.Lock()
+			cursor, done = p.table.Scan(cursor, func(tag, unit uint32) bool {
+				batch = append(batch, name{tag, unit})
+				return len(batch) < 1024
+			})
+			for _, n := range batch {
+				p.table.Delete(n.tag, n.unit)
+				s.countRemoved(p, n.unit)
+			}
+			p.mu.Unlock()
+			for _, n := range batch {
+				s.unlinked(s.heap.At(n.unit), n.unit)
+			}
+			removed += uint64(len(batch))
+		}
+	}
+	s.drain()
+	return removed, nil
+}
+
+// Exists reports whether there is an object under key. It is not an access.
+func (s *Store) Exists(key []byte) (bool, error) {
+	p := s.at(key)
+	if !p.enter(s) {
+		return false, fail("exists", ErrClosed)
+	}
+	defer p.leave()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.table.Lookup(p.tag, key) != 0, nil
+}
+
+// Pin protects a name from eviction, or ends that. The pin follows the name through replace.
+func (s *Store) Pin(key []byte, pinned bool) error {
+	p := s.at(key)
+	if !p.enter(s) {
+		return fail("pin", ErrClosed)
+	}
+	defer p.leave()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unit := p.table.Lookup(p.tag, key)
+	if unit == 0 {
+		return ErrNotFound
+	}
+	c := s.heap.At(unit)
+	b := s.heap.BodyAt(c.Body)
+	if (b.Pinned != 0) == pinned {
+		return nil
+	}
+	b.Pinned = 0
+	if pinned {
+		b.Pinned = 1
+	}
+	p.count.pin(c.Bytes, pinned)
+	return nil
+}
+
+// Description is what is known of an object. Shape and Meta are copies.
+type Description struct {
+	Size, Extent    uint64 // bytes of the object, and of the memory it occupies
+	Seq, Views      uint64
+	Tensor          bool
+	DType           tensor.DType
+	Shape           []int64
+	Meta            []byte
+	Pinned, Adopted bool
+}
+
+// Describe says what is known of the object under key. It is not an access.
+func (s *Store) Describe(key []byte) (Description, error) {
+	p := s.at(key)
+	if !p.enter(s) {
+		return Description{}, fail("describe", ErrClosed)
+	}
+	defer p.leave()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	unit := p.table.Lookup(p.tag, key)
+	if unit == 0 {
+		return Description{}, ErrNotFound
+	}
+	c := s.heap.At(unit)
+	b := s.heap.BodyAt(c.Body)
+	return Description{
+		Size: c.Bytes, Extent: s.arena.Len(c.Block), Seq: c.Seq, Views: c.Views(),
+		Tensor: b.Tensor != 0, DType: dtypeOf(b), Shape: append([]int64(nil), index.Shape(b)...),
+		Meta: bytes.Clone(index.Meta(b)), Pinned: b.Pinned != 0, Adopted: c.Flags&flagAdopted != 0,
+	}, nil
+}
+
+// ListEnd is the cursor behind the last key.
+const ListEnd = ^uint64(0)
+
+// List gives keys that start with prefix to visit, from a cursor on that begins at 0, and returns the cursor to go on from,
+// ListEnd at the end. Each key that is there throughout comes exactly once. visit is called under a shard's lock and
+// must not call the store; key is valid during the call. When it returns false the key does not count as visited. One call
+// looks at a bounded number of names.
+func (s *Store) List(prefix []byte, cursor uint64, visit func(key []byte) bool) (next uint64, err error) {
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return cursor, fail("list", ErrClosed)
+	}
+	defer gate.leave()
+	number := cursor >> 33
+	if number >= index.Shards {
+		return ListEnd, nil
+	}
+	p := &s.shards[number]
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	stopped := false
+	var at uint64
+	next, done := p.table.Scan(cursor&(1<<33-1), func(tag, unit uint32) bool {
+		if stopped {
+			return false
+		}
+		key := index.Key(s.heap.BodyAt(s.heap.At(unit).Body))
+		if bytes.HasPrefix(key, prefix) && !visit(key) {
+			stopped, at = true, uint64(tag)
+			return false
+		}
+		return true
+	})
+	switch {
+	case stopped:
+		return number<<33 | at, nil
+	case !done:
+		return number<<33 | next, nil
+	case number+1 == index.Shards:
+		return ListEnd, nil
+	}
+	return (number + 1) << 33, nil
+}

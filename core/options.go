@@ -1,0 +1,60 @@
+package core
+
+import "moorage/core/arena"
+
+// Eviction is what a full store does.
+type Eviction uint8
+
+const (
+	// EvictNone answers with a CapacityError; nothing is ever lost.
+	EvictNone Eviction = iota
+	// EvictS3FIFO drops objects that are neither viewed nor pinned (core/evict).
+	EvictS3FIFO
+)
+
+// Options say how a store is opened. The zero value is the default.
+type Options struct {
+	Capacity  uint64 // bytes of tensor memory; 0 = a quarter of what the process may use
+	Eviction  Eviction
+	HugePages arena.HugePages
+	Prefault  arena.Prefault
+}
+
+func (o Options) check() error {
+	if o.Eviction > EvictS3FIFO {
+		return failf("open", ErrInvalid, "eviction %d", o.Eviction)
+	}
+	return nil
+}
+
+// IfExists says what a put does with a key that is taken.
+type IfExists uint8
+
+const (
+	Replace IfExists = iota // the new object takes the name; views of the old one stay
+	Keep                    // the old object stays
+	Raise                   // ErrExists
+)
+
+// Outcome says what a put did.
+type Outcome uint8
+
+const (
+	Stored  Outcome = iota
+	Kept            // the key was taken and IfExists was Keep
+	Adopted         // stored without a copy
+)
+
+// PutOptions are the options of all puts and commits.
+type PutOptions struct {
+	IfExists  IfExists
+	Meta      []byte // user metadata, copied
+	AsBytes   bool   // PutTensor: store the gathered bytes without dtype and shape
+	NoProtect bool   // commit: leave the producer's pages writable
+}
+
+// PutResult is what a put did. Seq is the number of the commit; after Kept that of the object that is there.
+type PutResult struct {
+	Seq     uint64
+	Outcome Outcome
+}

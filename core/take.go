@@ -1,0 +1,54 @@
+package core
+
+// Take removes key and hands its bytes over, exclusive and writable, without a copy. ErrBusy while anybody views the
+// object or a forked child holds it. A pin does not matter. The returned view is the taker's; its address to write
+// to is WriterAddr.
+func (s *Store) Take(key []byte) (View, error) {
+	const op = "take"
+	p := s.at(key)
+	if !p.enter(s) {
+		return View{}, fail(op, ErrClosed)
+	}
+	defer p.leave()
+	p.mu.Lock()
+	unit := p.table.Lookup(p.tag, key)
+	if unit == 0 {
+		p.mu.Unlock()
+		return View{}, ErrNotFound
+	}
+	v := View{s, s.heap.At(unit), unit}
+	if err := s.takeLocked(op, p, v); err != nil {
+		p.mu.Unlock()
+		return View{}, err
+	}
+	p.table.Delete(p.tag, unit)
+	p.count.removes++
+	p.mu.Unlock()
+	s.policy.removed()
+	return v, nil
+}
+
+// takeLocked turns the name's count into the taker's view. Under the shard's write lock nobody can begin a view, so a
+// cell that is idle stays so.
+func (s *Store) takeLocked(op string, p at, v View) error {
+	c := v.c
+	if !c.Idle() {
+		return failf(op, ErrBusy, "%d views are held; release them or use get_tensor(mode=\"copy\")", c.Views())
+	}
+	if c.HeldByChild(s.words) {
+		return failf(op, ErrBusy, "a forked child may still read it; wait for the child or use get_tensor(mode=\"copy\")")
+	}
+	if !s.unprotect(c) {
+		return failf(op, ErrSystem, "the pages could not be made writable")
+	}
+	if !c.Take(s.words) {
+		return failf(op, ErrBusy, "views are held")
+	}
+	if b := v.body(); b.Pinned != 0 {
+		p.count.pin(c.Bytes, false)
+	}
+	return nil
+}
+
+// WriterAddr is the address of the bytes in writable memory: for a view that Take gave, and for nobody else.
+func (v View) WriterAddr() uintptr { return v.s.arena.WriterAddr(v.c.Off) }
