@@ -73,8 +73,8 @@ func TestMutationsBreakTheirRule(t *testing.T) {
 	}
 }
 
-// A name on the command line means one thing, and no mutation is among the orders that hold.
-func TestNamesAreUnique(t *testing.T) {
+// A name of a scenario or variant means one thing, scenarios fit, and no mutation is an order that holds.
+func TestListsAreSound(t *testing.T) {
 	seen := map[string]bool{}
 	add := func(name string) {
 		assert.False(t, seen[name], "%s is there twice", name)

@@ -32,6 +32,7 @@ func Scenarios() []Scenario {
 		{Name: "adopt", Menu: menu{opReserve | opCommit, opGet | opRemove, opFork}, Budget: calls{1, 2, 1}},
 		{Name: "adopt2", Menu: menu{opReserve | opCommit, opRemove | opPut, 0}, Budget: calls{2, 2, 0}},
 		{Name: "commit", Menu: menu{opReserve | opCommit, opCommit, opReserve}, Budget: calls{1, 0, 1}, Shared: true, Cells: 1, Extents: 1},
+		{Name: "commit2", Menu: menu{opReserve | opCommit, opCommit | opRemove, opReserve | opGet}, Budget: calls{1, 1, 1}, Shared: true},
 		{Name: "refuse", Menu: menu{opReserve | opCommit, opCommit, opRemove}, Budget: calls{2, 0, 1}, Preload: 1, Shared: true, Keep: true},
 		{Name: "drains", Menu: menu{opGet, opPut, opFork}, Budget: calls{2, 2, 1}, Preload: 1},
 		{Name: "snapshot", Menu: menu{opSnapshot, opMulti, opGet}, Budget: calls{2, 1, 1}, Preload: 2, Cells: 4, Extents: 4},
@@ -39,7 +40,9 @@ func Scenarios() []Scenario {
 		{Name: "close", Menu: menu{opGet, opPut | opRemove, opClose}, Budget: calls{2, 2, 1}, Preload: 1, Gate: true},
 		{Name: "evictclose", Menu: menu{opEvict, opGet | opPut, opClose}, Budget: calls{2, 2, 1}, Preload: 1, Gate: true},
 		{Name: "snapclose", Menu: menu{opSnapshot, opRemove, opClose}, Budget: calls{1, 1, 1}, Preload: 2, Gate: true},
-		{Name: "commitclose", Menu: menu{opGet, opReserve | opCommit, opClose}, Budget: calls{1, 1, 1}, Preload: 1, Gate: true},
+		{Name: "commitclose", Menu: menu{opGet, opReserve | opCommit, opClose}, Budget: calls{1, 1, 1}, Preload: 1, Gate: true, Shared: true},
+		{Name: "epoch4", Menu: menu{opGet, opRemove, opFork}, Budget: calls{2, 1, 2}, Preload: 1, Precise: true, Grandchild: true, Large: true},
+		{Name: "commitfork", Menu: menu{opReserve | opCommit, opCommit | opGet | opRemove, opFork}, Budget: calls{2, 2, 1}, Shared: true, Large: true},
 		{Name: "closefork", Menu: menu{opGet, opReserve | opCommit, opClose | opFork}, Budget: calls{1, 1, 2}, Preload: 1, Gate: true, Large: true},
 	}
 	for i := range list {

@@ -159,63 +159,6 @@ func (p *step) viewed(label string) {
 	p.goes(getUnlock, label)
 }
 
-// snapshot of both keys: all read locks first, in shard order; then every cell as in get.
-func (p *step) snapshot(pc uint8) {
-	s, t := p.old, p.t
-	switch pc {
-	case snapLock:
-		if s.writer[0] != 0 {
-			return
-		}
-		if s.name[0] == 0 {
-			p.ends("snapshot: missing")
-			return
-		}
-		p.n.readers[0] |= 1 << p.id
-		t.r = s.ref(int(s.name[0]-1), snapshot)
-		if p.k.faults.snapApart {
-			t.half = 1
-			p.goes(getEpoch, "snapshot: read lock of shard 0")
-			return
-		}
-		p.goes(snapLockTwo, "snapshot: read lock of shard 0")
-	case snapLockTwo:
-		if s.writer[1] != 0 {
-			return
-		}
-		if s.name[1] == 0 {
-			p.n.readers[0] &^= 1 << p.id
-			t.r = none
-			p.ends("snapshot: missing")
-			return
-		}
-		p.n.readers[1] |= 1 << p.id
-		t.r2 = s.ref(int(s.name[1]-1), snapshot)
-		t.half = 1
-		p.goes(getEpoch, "snapshot: read lock of shard 1")
-	case snapGap: // fault: shard 1 is locked after shard 0 was unlocked
-		if s.writer[1] != 0 {
-			return
-		}
-		p.n.readers[1] |= 1 << p.id
-		t.r = s.ref(int(s.name[1]-1), snapshot)
-		p.goes(getCount, "snapshot: read lock of shard 1")
-	}
-}
-
-func (p *step) snapshotDone() {
-	t := p.t
-	p.n.readers[1] &^= 1 << p.id
-	a, b := t.r2, t.r
-	if p.old.cells[a.cell-1].batch != p.old.cells[b.cell-1].batch {
-		p.k.fail("I9", "a snapshot mixes two generations of a multi-put")
-	}
-	t.r2 = none
-	p.view(a)
-	p.view(b)
-	p.ends("snapshot: unlock, returned")
-}
-
 // startRelease gives up view i of owner. Releases are free of budget. A snapshot gives all its cells
 // up at once.
 func (k *explorer) startRelease(s *state, id, owner, i int) {
