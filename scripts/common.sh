@@ -15,7 +15,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/moorage
 # pip keeps what it downloaded beside the venvs, so that all we leave on a machine lies in one folder.
 export PIP_CACHE_DIR=$CACHE/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
-say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+say() { printf 'build.sh: %s\n' "$*" >&2; }
 
 die() {
 	printf 'build.sh: %s\n' "$*" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that reads the sources and runs nothing. All findings are shown before it fails.
+# lint.sh [full|quick]: everything that reads the sources and runs nothing. All findings are shown before it fails.
 
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -51,6 +51,7 @@ lint_go() {
 	check staticcheck staticcheck
 }
 
+# lint_python TOOLS full|quick
 lint_python() {
 	local tools=$1 sources
 	sources=$(find python demo tests -name '*.py' -not -path '*/build/*' -print -quit 2>/dev/null)
@@ -58,7 +59,7 @@ lint_python() {
 	check ruff "$tools" -m ruff check --quiet --config python/pyproject.toml --cache-dir "$BUILD/ruff" python demo tests
 	# numpy's types come from the test venv.
 	check 'mypy --strict' "$tools" -m mypy --config-file python/pyproject.toml --cache-dir "$BUILD/mypy" \
-		--python-executable "$(test_venv quick)" python/src/moorage
+		--python-executable "$(test_venv "$2")" python/src/moorage
 }
 
 main() {
@@ -69,7 +70,7 @@ main() {
 	cd "$REPO"
 	mkdir -p "$BUILD"
 	lint_go
-	lint_python "$tools"
+	lint_python "$tools" "${1:-quick}"
 	mapfile -t shell_scripts < <(find build.sh .ci/run scripts demo tests -name run -o -name '*.sh')
 	check shellcheck "$(dirname "$tools")/shellcheck" --severity=warning --external-sources --source-path=SCRIPTDIR \
 		"${shell_scripts[@]}"

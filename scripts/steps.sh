@@ -22,16 +22,6 @@ go_packages() {
 	[ ${#found[@]} -gt 0 ] && go list -f '{{.ImportPath}}' "${found[@]}"
 }
 
-step_go_vet() {
-	local unformatted
-	unformatted=$(go_packages core capi rdma internal tests >/dev/null && find core capi rdma internal tests -name '*.go' -print0 2>/dev/null | xargs -0 gofmt -l)
-	[ -z "$unformatted" ] || {
-		printf 'gofmt would change:\n%s\n' "$unformatted"
-		return 1
-	}
-	go vet ./...
-}
-
 step_go_pure() {
 	local packages
 	packages=$(CGO_ENABLED=0 go_packages core)
@@ -78,12 +68,12 @@ step_sdist() {
 	"$tools" tests/packaging/check_wheel.py "$folder"/wheel/moorage-*.whl
 }
 
-# folder NAME: tests/NAME/run.sh, with what it may use in the environment.
+# folder NAME full|quick: tests/NAME/run.sh, with what it may use in the environment.
 step_folder() {
 	local scratch=$BUILD/tests/$1 python
 	rm -rf "$scratch"
 	mkdir -p "$scratch"
-	python=$(test_venv quick)
+	python=$(test_venv "$2")
 	MOOR_BUILD=$BUILD MOOR_PREFIX=$BUILD/prefix MOOR_SITE=$BUILD/site MOOR_TMP=$scratch PYTHON=$python \
 		bash "tests/$1/run.sh"
 }
@@ -105,7 +95,7 @@ if sys.version_info >= (3, 9):
 # smoke NAME PYTHON: the wheel as pip installs it, on both routes; with numpy where a finished one is to be had.
 step_smoke() {
 	local name=$1 base=$2 python site=$BUILD/smoke/$1
-	if ! python=$(make_venv_of "$base" "smoke-$name" "$REQUIREMENTS/demo.txt"); then
+	if ! python=$(smoke_venv "$name" "$base"); then
 		echo "skip: no numpy for $name, checked with the standard library alone"
 		python=$(make_venv_of "$base" "smoke-$name-bare")
 	fi
@@ -115,6 +105,8 @@ step_smoke() {
 	PYTHONPATH=$site MOORAGE_ROUTE=ctypes "$python" -X faulthandler -W error tests/packaging/smoke.py
 	PYTHONPATH=$site "$python" -m moorage --help >/dev/null
 }
+
+smoke_venv() { make_venv_of "$2" "smoke-$1" "$REQUIREMENTS/demo.txt"; }
 
 # What a new user does: an empty venv, pip install, the example of the package's README.
 step_empty_venv() {
@@ -127,6 +119,15 @@ step_empty_venv() {
 }
 
 step_test_venv() { test_venv "$1"; }
+
+# fetch full|quick: all venvs of the later steps, ahead of them. A failure shows in the step that needs the venv.
+step_fetch() {
+	local name base
+	test_venv "$1" || true
+	step_pythons | while read -r name base; do
+		smoke_venv "$name" "$base" || true
+	done
+}
 
 # pytest full|quick ROUTE
 step_pytest() {

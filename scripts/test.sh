@@ -27,7 +27,7 @@ step() {
 	shift 2
 	[ -z "$only" ] || [[ $name == build || $name == *"$only"* ]] || return 0
 	log=$LOGS/${name//[^A-Za-z0-9.+-]/_}.log
-	MOOR_LOG=$log timeout --kill-after=10 "$((minutes * 60))" "$@" >"$log" 2>&1 </dev/null &
+	timeout --kill-after=10 "$((minutes * 60))" "$@" >"$log" 2>&1 </dev/null &
 	running=$!
 	wait "$running" || status=$?
 	running=
@@ -45,7 +45,7 @@ step() {
 		failures+=("$name")
 		[ "$status" != 124 ] || printf 'stopped after %s minutes\n' "$minutes" >>"$log"
 		result FAIL "$name" "$(seconds "$began")" "${log#"$REPO/"}"
-		tail -n 60 "$log" | sed 's/^/      | /'
+		ending "$log"
 		;;
 	esac
 	note_skips "$name" "$log"
@@ -62,19 +62,23 @@ summary() {
 	fi
 }
 
-# note_skips NAME LOG: the skips inside a step that passed, for the end.
+# note_skips NAME LOG: the skips inside a step that passed, for the end. Go prints the reason above the verdict.
 note_skips() {
 	{
 		sed -n 's/^skip: //p' "$2"
 		sed -nE 's/^SKIPPED (\[[0-9]+\] .*)$/\1/p' "$2"
-		grep -A 1 -E '^ *--- SKIP' "$2" | sed -E '/^--$/d; s/^ *--- SKIP: ([^ ]+).*/\1:/; s/^ +[a-z_0-9]+\.go:[0-9]+: /  /' |
-			sed -E 'N; s/\n */ /' || true
+		awk '/^ +[A-Za-z0-9_]+\.go:[0-9]+: / { reason = $0; sub(/^ +[^ ]+ /, "", reason) }
+			/^ *--- SKIP: / { print $3 ": " reason; reason = "" }' "$2"
 	} | sort -u | sed "s|^|$1: |" >>"$NOTES"
+}
+
+# ending LOG: the end of a failed step's log, without what go test says of tests that passed.
+ending() {
+	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|ok  | *--- (PASS|SKIP)|\?  )' "$1" | tail -n 80 | sed 's/^/      | /'
 }
 
 run_go_steps() {
 	local steps=$REPO/scripts/steps.sh
-	step 'go vet and gofmt' 5 "$steps" go_vet
 	step 'core without cgo' 8 "$steps" go_pure
 	step 'core and capi' 8 "$steps" go_cgo
 	step 'race detector' 10 "$steps" go_race
@@ -88,7 +92,7 @@ run_native_steps() {
 		folder=$(basename "$folder")
 		[ -e "$REPO/tests/$folder/run.sh" ] || continue
 		[[ $folder != bench && $folder != soak ]] || continue
-		step "tests/$folder" 8 "$steps" folder "$folder"
+		step "tests/$folder" 8 "$steps" folder "$folder" "$which"
 	done
 }
 
@@ -120,7 +124,7 @@ report() {
 	fi
 	echo 'Not run here: long soaks (./build.sh soak), ten million objects and figures (./build.sh bench).'
 	[ "$which" = full ] || echo 'Not run here: everything that needs torch (--quick).'
-	[ $failed -eq 0 ] || printf 'Failed: %s\n' "$(IFS=';' && printf '%s' "${failures[*]}")"
+	[ $failed -eq 0 ] || printf 'Failed: %s\n' "$(printf '%s; ' "${failures[@]}" | sed 's/; $//')"
 	printf 'Took %d min %02d s\n\n' $((SECONDS / 60)) $((SECONDS % 60))
 	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 }
@@ -143,8 +147,8 @@ main() {
 	rm -f "$LOGS"/*.log
 	: >"$NOTES"
 
-	# Fetching torch is mostly waiting; it goes on beside the Go tests.
-	"$steps" test_venv "$which" >"$LOGS/test_venv_ahead.log" 2>&1 &
+	# Fetching is mostly waiting; it goes on beside the Go tests.
+	"$steps" fetch "$which" >"$LOGS/fetch.log" 2>&1 </dev/null &
 	run_go_steps
 	step 'build' 8 "$steps" build
 	if [ $failed -gt 0 ] && [[ " ${failures[*]} " == *' build '* ]]; then
@@ -153,7 +157,7 @@ main() {
 		run_native_steps
 		run_python_steps "$which"
 	fi
-	step 'lint' 5 bash "$REPO/scripts/lint.sh"
+	step 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
 	wait
 	report
 	[ "$failed" -eq 0 ]
