@@ -200,8 +200,11 @@ func (a *Extents) Len(b uint32) uint64 {
 	return a.length(b)
 }
 
-// Close gives the bookkeeping back. Further calls fail with ErrClosed.
+// Close gives the bookkeeping back, after a sweep that may be under way.
+// Further calls fail with ErrClosed.
 func (a *Extents) Close() error {
+	a.sweep.turn.Lock()
+	defer a.sweep.turn.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {

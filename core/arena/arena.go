@@ -52,8 +52,8 @@ func open(sys kernel, mem backing, limits *memory, o Options) (*Arena, error) {
 	return a, nil
 }
 
-// Close stops prefaulting, unmaps the region and gives the bookkeeping back.
-// Further calls return nil.
+// Close stops prefault and trim, gives the bookkeeping back and unmaps the
+// region. Further calls return nil.
 func (a *Arena) Close() (err error) {
 	a.closeOnce.Do(func() {
 		a.stop.Store(true)
@@ -71,6 +71,9 @@ const trimStep = 64 << 20
 // the rest is as before.
 func (a *Arena) Trim() (freed uint64, err error) {
 	err = a.each(true, trimStep, func(off, n uint64) (uint64, error) {
+		if a.stop.Load() {
+			return 0, fail("trim", ErrClosed)
+		}
 		if a.guard != nil {
 			done, ok := a.guard(off, n)
 			if !ok {

@@ -104,10 +104,8 @@ func (a *Arena) stampAll(s stamped, put func([]byte, uint64)) {
 func (a *Arena) free(t *testing.T, s stamped) bool {
 	whole := true
 	b := a.ReaderBytes(s.Off, s.Len)
-	if s.Len > 64 && s.Len%4096 != 8 {
-		for i := uint64(0); i < s.Len-8; i += 4096 {
-			whole = whole && binary.LittleEndian.Uint64(b[i:]) == s.stamp+i
-		}
+	for i := uint64(0); i < s.Len; i += 4096 {
+		whole = whole && binary.LittleEndian.Uint64(b[i:]) == s.stamp+i
 	}
 	whole = whole && binary.LittleEndian.Uint64(b[s.Len-8:]) == s.stamp
 	if !whole {
