@@ -8,7 +8,11 @@
 #define MOOR_LAYOUT_H_
 
 #include <stdint.h>
+
+/* Everything is compiled with -fvisibility=hidden; what the public header declares is what the library shows. */
+#pragma GCC visibility push(default)
 #include "moorage.h"
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 #error "layout.h is for the C side of the library only"
@@ -126,6 +130,9 @@ typedef struct moor_child {
 
 /* release.c */
 void moor_hold_release(const moor_hold *hold); /* checks alive; in a forked child it does nothing */
+/* The same without looking at the alive word: the caller has. */
+void moor_cell_release(moor_cell *cell, moor_control *control, uint32_t unit);
+void moor_wake(int fd); /* writes the eventfd; may set errno */
 int moor_alive(void);                          /* 0 in a forked child, from its first instruction */
 moor_process *moor_process_words(void);
 
@@ -137,6 +144,19 @@ moor_region *moor_region_add(int32_t fd, uint64_t writer, uint64_t reader, uint6
 void moor_region_remove(moor_region *region);
 int moor_region_overlaps(uint64_t address, uint64_t size); /* 1: lies partly in a read-only mapping */
 int32_t moor_child_next(moor_child *child_out);            /* 1: one more child to watch, 0: none */
+uint64_t moor_children_unfollowed(void);                   /* children that are held for ever */
+/* 1 while the descriptor of the region is still the region's memfd. */
+int moor_region_fd_valid(const moor_region *region);
+/* The region whose reader (in_writer = 0) or writer (1) mapping has the address, copied. Takes no lock, so that a
+ * signal handler can ask. 1: found. */
+int moor_region_find(uint64_t address, moor_region *region_out, int *in_writer);
+
+/* view.c: turn a hold into what is handed out, by mode. The hold is consumed: it belongs to the result, or has been
+ * released when the mode made a copy or the call failed. */
+#define MOOR_COW_MIN (64u << 10) /* from this size on MOOR_MODE_COW maps a window */
+int32_t moor_view_tensor(const moor_hold *hold, uint32_t mode, DLManagedTensorVersioned **tensor_out);
+int32_t moor_view_tensor_unversioned(const moor_hold *hold, uint32_t mode, DLManagedTensor **tensor_out);
+int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buffer_out);
 
 /* copypool.c */
 #define MOOR_COPY_SHARED (2u << 20) /* from this size on the pool helps */
@@ -146,6 +166,9 @@ int32_t moor_copy(uint64_t dst, uint64_t src, uint64_t size, const uint32_t *clo
 /* last_error.c */
 int32_t moor_fail(int32_t status, const char *format, ...) __attribute__((format(printf, 2, 3))); /* returns status */
 void moor_set_error(const char *text, uint64_t size);
+
+/* entry_file.c: calls a progress callback for Go, which cannot call a C function pointer itself. */
+int32_t moor_progress_call(moor_progress progress, void *context, uint64_t done, uint64_t total);
 
 /* fault.c */
 void moor_fault_install(void); /* at each open, and on slow calls */

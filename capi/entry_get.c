@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Entry points: getting. Go looks the key up and counts a view; the rest is C.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "check.h"
+#include "scatter.h"
+
+int32_t moor_get_tensor(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
+                        DLManagedTensorVersioned **tensor_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(tensor_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  return moor_view_tensor(&hold, mode, tensor_out);
+}
+
+int32_t moor_get_tensor_unversioned(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
+                                    DLManagedTensor **tensor_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(tensor_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  return moor_view_tensor_unversioned(&hold, mode, tensor_out);
+}
+
+int32_t moor_get_buffer(moor_store store, const void *key, uint64_t key_size, uint32_t mode, moor_buffer *buffer_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(buffer_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  return moor_view_buffer(&hold, mode, buffer_out);
+}
+
+int32_t moor_get(moor_store store, const void *key, uint64_t key_size, void *out, uint64_t capacity,
+                 uint64_t *size_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_memory(out, capacity, "out"));
+  MOOR_NOT_NULL(size_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  uint64_t size = hold.size, copied;
+  if (size > capacity) {
+    moor_hold_release(&hold);
+    *size_out = size;
+    return moor_fail(MOOR_ERR_TOO_SMALL, "the object has %llu bytes, and capacity is %llu", (unsigned long long)size,
+                     (unsigned long long)capacity);
+  }
+  moor_span span = {.data = out, .size = size};
+  MOOR_TRY(moor_scatter(&hold, 0, size, &span, 1, &copied));
+  *size_out = size;
+  return MOOR_OK;
+}
+
+int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint64_t offset, uint64_t nbytes,
+                      const moor_span *spans, uint64_t span_count, uint64_t *copied_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_spans(spans, span_count));
+  MOOR_NOT_NULL(copied_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  return moor_scatter(&hold, offset, nbytes, spans, span_count, copied_out);
+}
+
+int32_t moor_take_tensor(moor_store store, const void *key, uint64_t key_size, DLManagedTensorVersioned **tensor_out) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_NOT_NULL(tensor_out);
+  moor_hold hold;
+  MOOR_TRY(moorgo_take(store.id, key, key_size, &hold));
+  return moor_view_tensor(&hold, MOOR_MODE_VIEW, tensor_out);
+}
