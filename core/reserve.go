@@ -285,3 +285,12 @@ func (s *Store) protect(op string, c *cell.Cell, o PutOptions) error {
 	c.Flags |= cell.FlagProtected
 	return nil
 }
+
+// ReserveTensor reserves the bytes of a tensor.
+func (s *Store) ReserveTensor(dt tensor.DType, shape []int64) (*WriteBuffer, error) {
+	size, err := tensor.Bytes(dt, shape)
+	if err != nil {
+		return nil, failTensor("reserve", err)
+	}
+	return s.Reserve(size)
+}

@@ -1,0 +1,92 @@
+package main
+
+// #include "exports.h"
+import "C"
+
+import "unsafe"
+
+//export moorgo_put_parts
+func moorgo_put_parts(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, parts C.moor_cparts, partCount C.uint64_t,
+	options C.moor_cput_options, resultOut *C.moor_put_result) (st C.int32_t) {
+	defer guard(&st)
+	s, ok := stores.Get(uint64(id))
+	if !ok {
+		return badHandle("store")
+	}
+	r, err := s.PutParts(bytesOf(key, keySize), partsOf(parts, partCount), putOptions(options))
+	if err != nil {
+		return failed(err)
+	}
+	giveResult(r, resultOut)
+	return C.MOOR_OK
+}
+
+//export moorgo_put_tensor
+func moorgo_put_tensor(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, tensor C.moor_ctensor,
+	options C.moor_cput_options, resultOut *C.moor_put_result) (st C.int32_t) {
+	defer guard(&st)
+	s, ok := stores.Get(uint64(id))
+	if !ok {
+		return badHandle("store")
+	}
+	r, err := s.PutTensor(bytesOf(key, keySize), sourceOf(tensor), putOptions(options))
+	if err != nil {
+		return failed(err)
+	}
+	giveResult(r, resultOut)
+	return C.MOOR_OK
+}
+
+//export moorgo_put_batch
+func moorgo_put_batch(id C.uint64_t, packed C.moor_ckeys, parts C.moor_cparts, partEnds C.moor_cu64,
+	options C.moor_cput_options, resultsOut *C.moor_put_result, statusesOut *C.int32_t) (st C.int32_t) {
+	defer guard(&st)
+	s, ok := stores.Get(uint64(id))
+	if !ok {
+		return badHandle("store")
+	}
+	k, o := keysOf(packed), putOptions(options)
+	if k.len() == 0 {
+		return C.MOOR_OK
+	}
+	ends := unsafe.Slice((*C.uint64_t)(partEnds), k.len())
+	all := partsOf(parts, ends[len(ends)-1])
+	statuses := unsafe.Slice(statusesOut, k.len())
+	for i := range statuses {
+		from, to := span(ends, i)
+		r, err := s.PutParts(k.at(i), all[from:to], o)
+		statuses[i] = status(err)
+		giveResult(r, nth(resultsOut, i))
+	}
+	return C.MOOR_OK
+}
+
+//export moorgo_put_tensors
+func moorgo_put_tensors(id C.uint64_t, packed C.moor_ckeys, tensors C.moor_ctensors, options C.moor_cput_options,
+	resultsOut *C.moor_put_result, statusesOut *C.int32_t) (st C.int32_t) {
+	defer guard(&st)
+	s, ok := stores.Get(uint64(id))
+	if !ok {
+		return badHandle("store")
+	}
+	k, o := keysOf(packed), putOptions(options)
+	if k.len() == 0 {
+		return C.MOOR_OK
+	}
+	all := unsafe.Slice((*C.moor_ctensor)(unsafe.Pointer(tensors)), k.len())
+	statuses := unsafe.Slice(statusesOut, k.len())
+	for i := range statuses {
+		r, err := s.PutTensor(k.at(i), sourceOf(all[i]), o)
+		statuses[i] = status(err)
+		giveResult(r, nth(resultsOut, i))
+	}
+	return C.MOOR_OK
+}
+
+// nth is the i-th element of an array that may be absent.
+func nth[T any](array *T, i int) *T {
+	if array == nil {
+		return nil
+	}
+	return (*T)(unsafe.Add(unsafe.Pointer(array), uintptr(i)*unsafe.Sizeof(*array)))
+}

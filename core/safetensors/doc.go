@@ -1,0 +1,2 @@
+// Package safetensors reads and writes the headers of safetensors files.
+package safetensors
