@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What pybuiltin.c gives to the Python package, and the little of Python's C API that it needs. Private: only
+ * moorage/_lib.py calls these, through ctypes.PyDLL (the GIL is held).
+ */
+#ifndef MOOR_PYBUILTIN_H_
+#define MOOR_PYBUILTIN_H_
+
+#include <stdint.h>
+#include "moorage.h"
+
+#define MOOR_PY_EXPORT __attribute__((visibility("default")))
+
+typedef struct moor_py_object moor_py_object;
+
+/* Finds the C API of the Python that runs. MOOR_ERR_UNSUPPORTED when some of it cannot be found (another
+ * implementation, or a libpython that was loaded with RTLD_LOCAL); the text names what is missing. */
+MOOR_PY_EXPORT int32_t moor_py_ready(void);
+
+/* A tuple of builtin functions bound to a store, in the order of moorage/_builtin.py. */
+MOOR_PY_EXPORT moor_py_object *moor_py_bind(uint64_t store, moor_py_object *buffer_type);
+
+/* From now on tensors are made and read through this table of torch's (DLPackExchangeAPI); 0 when its version is
+ * understood, else MOOR_ERR_UNSUPPORTED. */
+MOOR_PY_EXPORT int32_t moor_py_use_exchange(const void *table);
+
+/* A new heap type with the buffer protocol, to be subclassed. object_size is object.__basicsize__. */
+MOOR_PY_EXPORT moor_py_object *moor_py_buffer_type(uint64_t object_size);
+/* An object of such a type that takes over a buffer, or a tensor's bytes. NULL with an exception: nothing was taken. */
+MOOR_PY_EXPORT moor_py_object *moor_py_wrap_buffer(moor_py_object *type, moor_buffer *buffer);
+MOOR_PY_EXPORT moor_py_object *moor_py_wrap_tensor(moor_py_object *type, DLManagedTensorVersioned *tensor);
+
+/* Destructor of a capsule "dltensor_versioned" or "dltensor": ends the tensor unless a consumer took it. */
+MOOR_PY_EXPORT void moor_py_capsule_end(moor_py_object *capsule);
+
+#endif

@@ -1,0 +1,158 @@
+"""torch: tensors in and out. Imported when a tensor is wanted, never by `import moorage`."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+
+from . import _abi, _dtypes, _memory
+from ._lib import Library
+from .buffer import Buffer
+from .dlpack import Capsules
+from .errors import UnsupportedError
+
+Tensor = torch.Tensor
+
+TRIPLES: dict[Any, _dtypes.Triple] = {
+    getattr(torch, name): triple
+    for name, triple in _dtypes.TRIPLES.items()
+    if isinstance(getattr(torch, name, None), torch.dtype)
+}
+
+# Tensors of exactly these types are what they look like; other subclasses may be wrappers round something else.
+PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
+
+# torch before 2.8 reads capsules of DLPack 0.x only.
+HAS_DLPACK_1 = hasattr(torch._C, "_to_dlpack_versioned") or hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+
+_from_dlpack: Any = torch._C._from_dlpack
+
+
+def use_exchange(library: Library) -> bool:
+    """Lets the builtins make tensors through torch's own table of C functions, if this torch has one."""
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return False
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    try:
+        table = pointer(capsule, b"dlpack_exchange_api")
+    except (ValueError, TypeError):
+        return False
+    return bool(library.python.moor_py_use_exchange(table) == _abi.OK)
+
+
+def from_capsule(capsule: Any, capsules: Capsules) -> Any:
+    """A tensor that owns what is in the capsule."""
+    try:
+        return _from_dlpack(capsule)
+    except (RuntimeError, BufferError, ValueError, TypeError):
+        # This torch knows no such dtype in DLPack. It may have one all the same: go by an integer of the same width.
+        return _through_integers(capsule, capsules)
+
+
+_INTEGERS = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
+
+
+def _through_integers(capsule: Any, capsules: Capsules) -> Any:
+    dtype = capsules.managed(capsule).dl_tensor.dtype
+    name = _dtypes.name_of(dtype.code, dtype.bits, dtype.lanes) or "uint8"
+    wanted = getattr(torch, name, None)
+    width = dtype.bits * dtype.lanes // 8
+    if not isinstance(wanted, torch.dtype) or width not in _INTEGERS:
+        raise UnsupportedError(f"torch {torch.__version__} has no dtype {name}; get_buffer gives the bytes")
+    dtype.code, dtype.bits, dtype.lanes = _dtypes.TRIPLES[_INTEGERS[width]]
+    return _from_dlpack(capsule).view(wanted)
+
+
+def from_buffer(buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """A tensor over a writable buffer, which it keeps."""
+    if buffer.nbytes == 0:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+
+
+def is_plain(t: Any) -> bool:
+    """Whether the bytes at `t.data_ptr()` are what `t` means: no lazy conjugate or minus, a dtype that can be kept."""
+    return type(t) in PLAIN_TYPES and t.dtype in TRIPLES and not t.is_conj() and not t.is_neg()
+
+
+def prepare(t: Any) -> Any:
+    """The tensor as it can be stored; on whatever device it is. TypeError, which says what to do, when it cannot be."""
+    _refuse(t)
+    t = t.detach()
+    if t.is_conj():
+        t = t.resolve_conj()
+    if t.is_neg():
+        t = t.resolve_neg()
+    if t._is_zerotensor():
+        t = t.clone()
+    return t
+
+
+def _refuse(t: Any) -> None:
+    # Nested first: they answer few questions.
+    if t.is_nested:
+        raise UnsupportedError(
+            "t is a nested tensor; put each of t.unbind() under a key of its own, or t.to_padded_tensor(0.0)"
+        )
+    if t.layout is not torch.strided:
+        raise UnsupportedError(
+            f"t is sparse or of another layout ({t.layout}); put t.to_dense(), or its indices and values under keys of "
+            "their own"
+        )
+    if t.is_quantized:
+        raise UnsupportedError("t is quantized; put t.int_repr() with its scale and zero point in meta, or t.dequantize()")
+    if t.device.type == "meta":
+        raise UnsupportedError("t is on the meta device and has no data; materialize it first, for example by to_empty()")
+    if t.dtype not in TRIPLES:
+        raise UnsupportedError(f"t has dtype {t.dtype}, which DLPack cannot say; put t.view(torch.uint8)")
+    if type(t).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and type(t) not in PLAIN_TYPES:
+        raise UnsupportedError(
+            f"t is a {type(t).__name__}, a wrapper round other tensors; put what it holds, for example t.to_local() or "
+            "t.full_tensor()"
+        )
+
+
+def struct(t: Any) -> _abi.DLTensor:
+    """A DLTensor of a strided tensor on the CPU. It does not keep `t`."""
+    try:
+        address = t.data_ptr()
+    except RuntimeError as error:
+        raise UnsupportedError(f"t has no memory of its own ({error}); put a plain tensor") from None
+    return _memory.tensor_struct(address, TRIPLES[t.dtype], tuple(t.shape), tuple(t.stride()))
+
+
+def span(t: Any, name: str) -> tuple[int, int]:
+    """Address and size of a tensor to write to."""
+    if t.layout is not torch.strided or t.device.type != "cpu":
+        raise TypeError(f"{name} must be a dense tensor on the CPU; read into one and copy it over")
+    if not t.is_contiguous() or t.is_conj() or t.is_neg():
+        raise BufferError(f"{name} must be contiguous; read into a contiguous tensor and copy it over")
+    return t.data_ptr(), t.numel() * t.element_size()
+
+
+def stage(into: Any, t: Any) -> None:
+    """Copies from any device into store memory, complete when it returns."""
+    with torch.no_grad():
+        into.copy_(t)
+
+
+def on_device(view: Any, device: Any, non_blocking: bool) -> Any:
+    return view.to(device, non_blocking=non_blocking)
+
+
+def is_cpu(device: Any) -> bool:
+    return bool(torch.device(device).type == "cpu")
+
+
+def like(shape: Any, dtype: Any) -> _abi.DLTensor:
+    """What moor_empty_tensor wants to know."""
+    triple = TRIPLES.get(dtype)
+    if triple is None:
+        raise UnsupportedError(f"a store holds no dtype {dtype}; use torch.uint8 and view it")
+    return _memory.tensor_struct(0, triple, tuple(shape), None)
+
