@@ -148,9 +148,9 @@ func TestExtentsModel(t *testing.T) {
 	for _, page := range []uint64{4 << 10, 2 << 20} {
 		t.Run(fmt.Sprintf("page %d KiB", page>>10), func(t *testing.T) {
 			r := seeded(t)
-			rounds := 20
+			rounds := 8
 			if testing.Short() {
-				rounds = 4
+				rounds = 2
 			}
 			for range rounds {
 				ops := make([]byte, 1200)
