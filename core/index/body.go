@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"fmt"
 
 	"moorage/core/arena/cell"
@@ -73,14 +72,4 @@ func (h *Heap) Key(unit uint32) []byte {
 		return Key(h.BodyAt(body))
 	}
 	return nil
-}
-
-// hasKey compares the key of a record. A body stands behind its cell but for objects that got their name later:
-// naming that place itself, not what the cell holds, lets the processor fetch cell and body side by side instead of
-// one after the other.
-func (h *Heap) hasKey(unit uint32, key []byte) bool {
-	if h.At(unit).Body == unit+cellUnits {
-		return bytes.Equal(Key(h.BodyAt(unit+cellUnits)), key)
-	}
-	return bytes.Equal(h.Key(unit), key)
 }

@@ -141,10 +141,10 @@ func (h *Heap) blockIn(number int, units uint32, kind cell.Kind, grow bool) (uin
 		unit = s.find(units)
 	}
 	c := h.At(unit)
-	s.unlink(h, unit, c)
+	s.unlink(h, c)
 	h.split(s, unit, c, units)
 	s.used += int(c.Units)
-	h.wipe(unit, c)
+	h.wipe(c)
 	c.Kind, c.Flags = kind, 0
 	return unit, nil
 }
@@ -194,14 +194,14 @@ func (h *Heap) release(unit uint32) {
 	c.Kind = cell.KindFree
 	h.poison(c, cell.Size, uintptr(c.Units)*cell.Unit)
 	if n := h.after(unit, c); n != nil && n.Kind == cell.KindFree {
-		s.unlink(h, unit+uint32(c.Units), n)
+		s.unlink(h, n)
 		c.Units += n.Units
 		h.poison(n, 0, cell.Size)
 	}
 	if c.Spare != 0 {
 		if p := h.At(unit - c.Spare); p.Kind == cell.KindFree {
 			unit -= c.Spare
-			s.unlink(h, unit, p)
+			s.unlink(h, p)
 			p.Units += c.Units
 			h.poison(c, 0, cell.Size)
 			c = p
@@ -265,7 +265,7 @@ func (s *stripe) link(h *Heap, unit uint32, c *cell.Cell) {
 	s.full[k/64] |= 1 << (k % 64)
 }
 
-func (s *stripe) unlink(h *Heap, _ uint32, c *cell.Cell) {
+func (s *stripe) unlink(h *Heap, c *cell.Cell) {
 	k := class(c)
 	l := links(c)
 	if l.next != 0 {

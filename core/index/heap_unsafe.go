@@ -57,7 +57,7 @@ func span(c *cell.Cell, from, to uintptr) []byte {
 }
 
 // wipe zeroes a block but for the fields that keep the memory walkable.
-func (h *Heap) wipe(unit uint32, c *cell.Cell) {
+func (h *Heap) wipe(c *cell.Cell) {
 	tail := span(c, cell.Size, uintptr(c.Units)*cell.Unit)
 	if checked {
 		for _, b := range tail {

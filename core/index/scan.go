@@ -28,7 +28,7 @@ func (t *Table) Scan(cursor uint64, visit func(tag, unit uint32) bool) (next uin
 		case s == 0 && at >= homes-1:
 			return end, true // behind the last home and nobody came this far
 		case s == 0:
-			next = max(next, uint64(at+1)<<t.shift) // who lives here or before has been met
+			next = uint64(at+1) << t.shift // who lives here or before has been met
 		case tag >= cursor:
 			goOn = visit(uint32(tag), uint32(s)) && goOn
 			next = tag + 1

@@ -1,5 +1,7 @@
 package index
 
+import "bytes"
+
 const (
 	// minBits: a new table has 256 homes and, with its overflow, fits one page.
 	minBits = 8
@@ -50,7 +52,7 @@ func (t *Table) Lookup(tag uint32, key []byte) uint32 {
 	for slots := t.slots[tag>>t.shift:]; len(slots) > 0; slots = slots[1:] {
 		s := slots[0]
 		if uint32(s>>32) == tag && s != 0 {
-			if t.heap.hasKey(uint32(s), key) {
+			if bytes.Equal(t.heap.Key(uint32(s)), key) {
 				return uint32(s)
 			}
 		} else if s == 0 || uint32(s>>32) > tag {
