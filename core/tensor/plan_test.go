@@ -142,7 +142,7 @@ func (r *rig) arrange(shape []int64) []int64 {
 func TestGatherAgainstReference(t *testing.T) {
 	r := newRig(t, 1<<18, newSeed(t))
 	done := 0
-	for range 6000 {
+	for range 3000 {
 		shape := make([]int64, r.random.IntN(7))
 		for i := range shape {
 			shape[i] = int64(r.random.IntN(6))
@@ -155,13 +155,13 @@ func TestGatherAgainstReference(t *testing.T) {
 			done++
 		}
 	}
-	assert.Greater(t, done, 3000, "too few cases fit")
+	assert.Greater(t, done, 1500, "too few cases fit")
 }
 
 // Shapes that are larger than a tile, and just not.
 func TestGatherTilesAgainstReference(t *testing.T) {
 	r := newRig(t, 1<<20, newSeed(t))
-	extents := []int64{2, 3, 4, 7, 8, 16, 17, 31, 63, 64, 65, 129}
+	extents := []int64{2, 3, 4, 7, 8, 16, 17, 31, 63, 64, 65, 129, 257, 300}
 	tiled := 0
 	for range 1500 {
 		shape := make([]int64, 2+r.random.IntN(2))

@@ -1,12 +1,14 @@
 package tensor
 
-// A tile is one cache line along the cross axis by tileColumns elements along
-// the innermost one: every line of the source is read once, whole, and every
-// row of the tile written at one go, so that a power-of-two stride, which maps
-// all lines of a column to few places in the cache, does no harm.
+// A tile is tileLine bytes along the cross axis by tileColumns elements along
+// the innermost one. It is built up in a buffer that fits the first cache:
+// every line of the source is read once, whole, with its neighbours, and every
+// row of the tile written at one go. A power-of-two stride, which maps all
+// lines of a row to few places in the cache, then does no harm, and a page is
+// looked up once for several lines.
 const (
-	tileLine    = 512
-	tileColumns = 32
+	tileLine    = 256
+	tileColumns = 64
 	tileBytes   = tileLine * tileColumns
 )
 
