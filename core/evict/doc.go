@@ -36,8 +36,8 @@
 // # Memory
 //
 // 24 bytes for each queued object and about 10 for its ghost; at most 40 for
-// each live object, sweep debts included, and some 100 KB on top. Nothing of it holds pointers except
-// one for every 512 queued objects, so collections do not see it.
+// each live object, entries not yet swept included, and 100 KiB on top. The only
+// pointers are one for every 512 queued objects, so collections skip the rest.
 //
 // # Concurrency
 //

@@ -47,6 +47,7 @@ func (g *ghost) take(hash uint64) bool {
 // add remembers the key as the newest of at most limit.
 func (g *ghost) add(hash uint64, limit uint32) {
 	g.trim(limit)
+	// The second condition is for a hand that fell behind: find needs a free slot.
 	if limit > g.capacity || g.used+2 > len(g.slots)-len(g.slots)/16 {
 		g.rebuild(limit)
 	}
