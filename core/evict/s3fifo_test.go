@@ -302,7 +302,7 @@ func TestMemoryUnderRemoval(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	const n, rounds = 50_000, 1_200_000
+	const n, rounds = 50_000, 1_000_000
 	for name, pick := range map[string]func(i int) uint32{
 		"oldest": func(i int) uint32 { return uint32(i % n) },
 		"random": func(int) uint32 { return r.Uint32N(n) },
