@@ -80,7 +80,8 @@ ending() {
 run_go_steps() {
 	local steps=$REPO/scripts/steps.sh
 	step 'core without cgo' 8 "$steps" go_pure
-	step 'core and capi' 8 "$steps" go_cgo
+	step 'models' 8 "$steps" models
+	step 'capi' 8 "$steps" go_cgo
 	step 'race detector' 10 "$steps" go_race
 }
 
