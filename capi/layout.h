@@ -43,7 +43,7 @@ typedef struct moor_cell {
   uint16_t units;
   uint8_t kind;
   uint8_t flags;
-  uint32_t spare;
+  uint32_t before; /* units of the block in front, for the heap alone */
 } moor_cell;
 
 typedef struct moor_body {

@@ -146,13 +146,19 @@ func moorgo_list_keys(id C.uint64_t, prefix C.moor_cbytes, prefixSize C.uint64_t
 	used, count, full := 0, 0, false
 	at := uint64(*cursor)
 	for at != core.ListEnd && !full {
-		next, err := s.List(bytesOf(prefix, prefixSize), at, func(key []byte) bool {
-			if full = count == len(ends) || len(key) > len(out)-used; full {
+		next, err := s.List(bytesOf(prefix, prefixSize), at, func(group [][]byte) bool {
+			n := 0
+			for _, key := range group {
+				n += len(key)
+			}
+			if full = len(group) > len(ends)-count || n > len(out)-used; full {
 				return false
 			}
-			used += copy(out[used:], key)
-			ends[count] = C.uint64_t(used)
-			count++
+			for _, key := range group {
+				used += copy(out[used:], key)
+				ends[count] = C.uint64_t(used)
+				count++
+			}
 			return true
 		})
 		if err != nil {
@@ -161,7 +167,7 @@ func moorgo_list_keys(id C.uint64_t, prefix C.moor_cbytes, prefixSize C.uint64_t
 		at = next
 	}
 	if full && count == 0 {
-		setText("buffer_size or ends_size is too small for one key; give MOOR_MAX_KEY bytes and one end at least")
+		setText("buffer_size or ends_size is too small for the next keys; give a few times MOOR_MAX_KEY bytes and a few ends")
 		return C.MOOR_ERR_TOO_SMALL
 	}
 	*cursor, *countOut = C.uint64_t(at), C.uint64_t(count)

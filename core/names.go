@@ -144,10 +144,10 @@ func (s *Store) Describe(key []byte) (Description, error) {
 const ListEnd = ^uint64(0)
 
 // List gives keys that start with prefix to visit, from a cursor on that begins at 0, and returns the cursor to go on from,
-// ListEnd at the end. Each key that is there throughout comes exactly once. visit is called under a shard's lock and
-// must not call the store; key is valid during the call. When it returns false the key does not count as visited. One call
-// looks at a bounded number of names.
-func (s *Store) List(prefix []byte, cursor uint64, visit func(key []byte) bool) (next uint64, err error) {
+// ListEnd at the end. Each key that is there throughout comes exactly once. Keys come in groups, nearly always of one;
+// when visit returns false its group does not count as visited. visit is called under a shard's lock and must not call
+// the store; the keys are valid during the call. One call looks at a bounded number of names.
+func (s *Store) List(prefix []byte, cursor uint64, visit func(group [][]byte) bool) (next uint64, err error) {
 	gate := s.anyShard()
 	if !gate.enter(s) {
 		return cursor, fail("list", ErrClosed)
@@ -160,26 +160,45 @@ func (s *Store) List(prefix []byte, cursor uint64, visit func(key []byte) bool) 
 	p := &s.shards[number]
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	stopped := false
-	var at uint64
-	next, done := p.table.Scan(cursor&(1<<33-1), func(tag, unit uint32) bool {
-		if stopped {
-			return false
-		}
-		key := index.Key(s.heap.BodyAt(s.heap.At(unit).Body))
-		if bytes.HasPrefix(key, prefix) && !visit(key) {
-			stopped, at = true, uint64(tag)
-			return false
-		}
-		return true
-	})
+	l := listing{s: s, prefix: prefix, visit: visit}
+	at, done := p.table.Scan(cursor&(1<<33-1), l.name)
 	switch {
-	case stopped:
-		return number<<33 | at, nil
+	case !l.flush():
+		return number<<33 | uint64(l.tag), nil
 	case !done:
-		return number<<33 | next, nil
+		return number<<33 | at, nil
 	case number+1 == index.Shards:
 		return ListEnd, nil
 	}
 	return (number + 1) << 33, nil
+}
+
+// listing collects the names with equal tags: a cursor cannot point between them.
+type listing struct {
+	s      *Store
+	prefix []byte
+	visit  func(group [][]byte) bool
+	group  [][]byte
+	tag    uint32
+	full   bool
+}
+
+func (l *listing) name(tag, unit uint32) bool {
+	if tag != l.tag && !l.flush() {
+		return false
+	}
+	l.tag = tag
+	if key := index.Key(l.s.heap.BodyAt(l.s.heap.At(unit).Body)); bytes.HasPrefix(key, l.prefix) {
+		l.group = append(l.group, key)
+	}
+	return true
+}
+
+// flush offers the group. False: it was refused, and tag is where to go on.
+func (l *listing) flush() bool {
+	if len(l.group) > 0 && !l.full {
+		l.full = !l.visit(l.group)
+		l.group = l.group[:0]
+	}
+	return !l.full
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -143,7 +144,7 @@ func (b *borrowSeen) recent(s *Store) uint64 {
 	return b.bytes
 }
 
-// Trim gives free pages back to the system and says how many bytes.
+// Trim gives free pages back to the system, those of the bytes and those of names, and says how many bytes.
 func (s *Store) Trim() (freed uint64, err error) {
 	gate := s.anyShard()
 	if !gate.enter(s) {
@@ -151,8 +152,16 @@ func (s *Store) Trim() (freed uint64, err error) {
 	}
 	defer gate.leave()
 	s.drain()
-	freed, err = s.arena.Trim()
-	if err != nil {
+	for i := range s.shards {
+		p := &s.shards[i]
+		p.mu.Lock()
+		err = errors.Join(err, p.table.Trim())
+		p.mu.Unlock()
+	}
+	freed = uint64(s.heap.Trim())
+	bytes, trimErr := s.arena.Trim()
+	freed += bytes
+	if err = errors.Join(err, trimErr); err != nil {
 		return freed, fail("trim", classify(err))
 	}
 	return freed, nil

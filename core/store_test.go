@@ -162,12 +162,14 @@ func TestListAndBorrows(t *testing.T) {
 	for cursor := uint64(0); cursor != ListEnd; {
 		var err error
 		n := 0
-		cursor, err = s.List([]byte("1/"), cursor, func(key []byte) bool {
+		cursor, err = s.List([]byte("1/"), cursor, func(group [][]byte) bool {
 			if n++; n > 3 {
 				return false
 			}
-			require.True(t, want[string(key)], "%s twice or foreign", key)
-			delete(want, string(key))
+			for _, key := range group {
+				require.True(t, want[string(key)], "%s twice or foreign", key)
+				delete(want, string(key))
+			}
 			return true
 		})
 		require.NoError(t, err)

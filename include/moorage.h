@@ -401,7 +401,7 @@ int32_t moor_describe(moor_store store, const void *key, uint64_t key_size, moor
 /* Lists keys that start with prefix, packed one behind the other into buffer, their ends (exclusive, counted from the
  * start of buffer) into ends. Start with *cursor = 0 and go on until *cursor is MOOR_LIST_END. Each key that is there
  * throughout comes exactly once, others at most once. A call may give no key and still not be at the end. TOO_SMALL when not even
- * the next keys fit: give MOOR_MAX_KEY bytes and more. */
+ * the next keys fit: give a few times MOOR_MAX_KEY bytes and a few ends. */
 #define MOOR_LIST_END UINT64_MAX
 int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
                        uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);

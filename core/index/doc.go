@@ -8,7 +8,7 @@
 // is a cell.Cell with the body (shape, key, user metadata) right behind it. Blocks are carved from 2 MiB chunks.
 // A chunk is tiled by blocks without gaps: each block, free or not, has its length and its kind at the offsets of
 // Cell.Units and Cell.Kind, so that the memory can be walked from the first block of a chunk to its last, also by
-// the C code that prints the name of an object while the process dies (see Heap.Directory). Cell.Spare of every
+// the C code that prints the name of an object while the process dies (see Heap.Directory). Cell.Before of every
 // block is the length of the block before it and belongs to the heap; free neighbours are merged with it.
 //
 // # Tables

@@ -170,9 +170,9 @@ func (h *Heap) split(s *stripe, unit uint32, c *cell.Cell, units uint32) {
 		return
 	}
 	r := h.At(unit + units)
-	r.Units, r.Kind, r.Spare = uint16(rest), cell.KindFree, units
+	r.Units, r.Kind, r.Before = uint16(rest), cell.KindFree, units
 	if after := h.after(unit, c); after != nil {
-		after.Spare = rest
+		after.Before = rest
 	}
 	c.Units = uint16(units)
 	s.link(h, unit+units, r)
@@ -198,9 +198,9 @@ func (h *Heap) release(unit uint32) {
 		c.Units += n.Units
 		h.poison(n, 0, cell.Size)
 	}
-	if c.Spare != 0 {
-		if p := h.At(unit - c.Spare); p.Kind == cell.KindFree {
-			unit -= c.Spare
+	if c.Before != 0 {
+		if p := h.At(unit - c.Before); p.Kind == cell.KindFree {
+			unit -= c.Before
 			s.unlink(h, p)
 			p.Units += c.Units
 			h.poison(c, 0, cell.Size)
@@ -208,7 +208,7 @@ func (h *Heap) release(unit uint32) {
 		}
 	}
 	if n := h.after(unit, c); n != nil {
-		n.Spare = uint32(c.Units)
+		n.Before = uint32(c.Units)
 	}
 	s.link(h, unit, c)
 }

@@ -50,7 +50,7 @@ type freeLinks struct{ next, prev uint32 }
 
 func links(c *cell.Cell) *freeLinks { return (*freeLinks)(unsafe.Pointer(c)) }
 
-const headerAt = unsafe.Offsetof(cell.Cell{}.Units) // from here to the end of the cell: Units, Kind, Flags, Spare
+const headerAt = unsafe.Offsetof(cell.Cell{}.Units) // from here to the end of the cell: Units, Kind, Flags, Before
 
 func span(c *cell.Cell, from, to uintptr) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(c), from)), to-from)

@@ -144,8 +144,8 @@ func checkHeap(t testing.TB, h *Heap) {
 		unit, before, wasFree := n<<chunkShift, uint32(0), false
 		for c := h.At(unit); c != nil; unit, c = unit+uint32(c.Units), h.after(unit, c) {
 			isFree := c.Kind == cell.KindFree
-			if c.Units < cellUnits || c.Spare != before || isFree && wasFree {
-				t.Fatalf("unit %#x: units %d, before %d (says %d), free %v after %v", unit, c.Units, before, c.Spare, isFree, wasFree)
+			if c.Units < cellUnits || c.Before != before || isFree && wasFree {
+				t.Fatalf("unit %#x: units %d, before %d (says %d), free %v after %v", unit, c.Units, before, c.Before, isFree, wasFree)
 			}
 			if isFree {
 				free[unit] = true

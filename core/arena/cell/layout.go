@@ -41,19 +41,19 @@ const (
 //
 // Who may touch what is in the package comment.
 type Cell struct {
-	word  atomic.Uint64 // {Dead, Open, count}
-	pair  atomic.Uint64 // {first epoch, last epoch}
-	Off   uint64        // where the bytes start in the region
-	Bytes uint64        // length of the object in bytes
-	Seq   uint64        // sequence number of the commit, 0 until then
-	next  atomic.Uint32 // link of the return list: unit of the next dead cell, 0 ends it
-	Body  uint32        // unit of the body, 0 while the cell has none
-	Block uint32        // the extent in the allocator
-	freq  atomic.Uint32 // access counter of the eviction policy, 0 to 3
-	Units uint16        // length of this block of record memory in units
-	Kind  Kind
-	Flags uint8
-	Spare uint32
+	word   atomic.Uint64 // {Dead, Open, count}
+	pair   atomic.Uint64 // {first epoch, last epoch}
+	Off    uint64        // where the bytes start in the region
+	Bytes  uint64        // length of the object in bytes
+	Seq    uint64        // sequence number of the commit, 0 until then
+	next   atomic.Uint32 // link of the return list: unit of the next dead cell, 0 ends it
+	Body   uint32        // unit of the body, 0 while the cell has none
+	Block  uint32        // the extent in the allocator
+	freq   atomic.Uint32 // access counter of the eviction policy, 0 to 3
+	Units  uint16        // length of this block of record memory in units
+	Kind   Kind
+	Flags  uint8
+	Before uint32 // units of the block in front in its chunk; the record heap alone writes it
 }
 
 // Body is the header of what stands behind a cell or in a block of its own: after it follow the shape (NDim times

@@ -1,0 +1,316 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"moorage/core/arena/cell"
+	"moorage/core/index"
+	"moorage/core/safetensors"
+)
+
+// FileOptions are the options of Import and Export.
+type FileOptions struct {
+	IfExists IfExists
+	// Progress, if set, is called from the calling goroutine now and then; false stops with ErrCancelled.
+	Progress func(done, total uint64) bool
+}
+
+const (
+	filePiece   = 8 << 20 // bytes read or written at a time
+	fileWorkers = 4       // at most
+)
+
+// Import reads every tensor of a safetensors file from the file straight into the store and stores it under prefix + its name.
+// The names appear when everything was read; after an error nothing was stored.
+func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, err error) {
+	const op = "import"
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return 0, fail(op, ErrClosed)
+	}
+	defer gate.leave()
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, failf(op, safetensors.ErrIO, "path: %w", err)
+	}
+	defer f.Close()
+	all, base, err := readHeader(f)
+	if err != nil {
+		return 0, fail(op, fmt.Errorf("%s: %w", path, err))
+	}
+	l := loading{s: s, o: PutOptions{IfExists: o.IfExists}, drafts: make([]loaded, 0, len(all))}
+	if err := l.prepare(op, prefix, all); err != nil {
+		l.drop()
+		return 0, err
+	}
+	t := &transfer{closing: &s.control.Closing, progress: o.Progress}
+	for i, d := range l.drafts {
+		t.add(s.arena.WriterAddr(d.c.Off), base+all[i].Begin, d.c.Bytes)
+	}
+	if err := t.run(func(p piece) error { return readAt(f, p) }); err != nil {
+		l.drop()
+		return 0, fail(op, err)
+	}
+	s.counters.copiedIn.Add(t.total)
+	return l.publish(op)
+}
+
+// readHeader gives the tensors of a file and where the data begins.
+func readHeader(f *os.File) (all []safetensors.Tensor, base uint64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", safetensors.ErrIO, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: not a regular file", safetensors.ErrIO)
+	}
+	size := uint64(info.Size())
+	var field [safetensors.LengthSize]byte
+	if size >= safetensors.LengthSize {
+		if _, err := f.ReadAt(field[:], 0); err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", safetensors.ErrIO, err)
+		}
+	}
+	n, err := safetensors.Length(field, size)
+	if err != nil {
+		return nil, 0, err
+	}
+	header := make([]byte, n)
+	if _, err := f.ReadAt(header, safetensors.LengthSize); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", safetensors.ErrIO, err)
+	}
+	base = safetensors.LengthSize + n
+	all, err = safetensors.Parse(header, size-base)
+	return all, base, err
+}
+
+// loading is a set of objects on their way in together.
+type loading struct {
+	s      *Store
+	o      PutOptions
+	drafts []loaded
+}
+
+type loaded struct {
+	draft
+	key []byte
+	r   PutResult
+}
+
+// prepare allocates all objects. Keys that are taken are seen now, before anything is read.
+func (l *loading) prepare(op string, prefix []byte, all []safetensors.Tensor) error {
+	for _, t := range all {
+		key := append(append([]byte(nil), prefix...), t.Name...)
+		v := contentOf(t.DType, t.Shape)
+		v.Key = key
+		body, err := index.BodyBytes(len(key), len(v.Shape), 0)
+		if err != nil {
+			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
+		}
+		p := l.s.at(key)
+		if _, err := l.s.seeExisting(p, key, l.o); err != nil {
+			return err
+		}
+		d, err := l.s.draft(op, p, t.End-t.Begin, body, false)
+		if err != nil {
+			return err
+		}
+		l.drafts = append(l.drafts, loaded{draft: d, key: key})
+		if err := l.s.heap.WriteBody(d.c.Body, v); err != nil {
+			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// publish gives all objects their names. With Raise, a key that somebody took meanwhile undoes what was published:
+// those names did not exist before.
+func (l *loading) publish(op string) (count int, err error) {
+	for i := range l.drafts {
+		d := &l.drafts[i]
+		d.c.Begin(l.s.words)
+		d.r, err = l.s.publish(op, l.s.at(d.key), d.key, d.draft, l.o, nil)
+		if err != nil {
+			l.undo(l.drafts[:i])
+			l.drafts = l.drafts[i:]
+			l.drop()
+			return 0, err
+		}
+		if d.r.Outcome == Kept {
+			l.s.drop(d.draft)
+		} else {
+			count++
+		}
+	}
+	return count, nil
+}
+
+func (l *loading) undo(published []loaded) {
+	for _, d := range published {
+		if d.r.Outcome == Stored {
+			l.s.removeIf(d.key, d.r.Seq)
+		}
+	}
+}
+
+func (l *loading) drop() {
+	for _, d := range l.drafts {
+		l.s.drop(d.draft)
+	}
+}
+
+// removeIf removes key if it still names the object of that commit.
+func (s *Store) removeIf(key []byte, seq uint64) {
+	p := s.at(key)
+	p.mu.Lock()
+	unit := p.table.Lookup(p.tag, key)
+	var c *cell.Cell
+	if unit != 0 {
+		c = s.heap.At(unit)
+	}
+	if c == nil || c.Seq != seq {
+		p.mu.Unlock()
+		return
+	}
+	p.table.Delete(p.tag, unit)
+	s.countRemoved(p.shard, unit)
+	p.mu.Unlock()
+	s.unlinked(c, unit)
+}
+
+// Export writes the objects into a new safetensors file, each under its key less the first cut bytes. The file appears
+// complete or not at all. Objects without a dtype are one-dimensional uint8.
+func (s *Store) Export(path string, keys [][]byte, cut int, o FileOptions) error {
+	const op = "export"
+	views := make(map[string]View, len(keys))
+	defer func() {
+		for _, v := range views {
+			v.Release()
+		}
+	}()
+	all := make([]safetensors.Tensor, 0, len(keys))
+	for _, key := range keys {
+		if cut > len(key) {
+			return failf(op, ErrInvalid, "prefix_size %d is longer than key %q", cut, key)
+		}
+		v, err := s.Get(key)
+		if err != nil {
+			return failf(op, err, "key %q", key)
+		}
+		name := string(key[cut:])
+		if old, twice := views[name]; twice {
+			old.Release()
+		}
+		views[name] = v
+		t := safetensors.Tensor{Name: name, DType: v.DType(), Shape: v.Shape()}
+		if !v.IsTensor() {
+			t.DType, t.Shape = bytesDType, []int64{int64(v.Size())}
+		}
+		all = append(all, t)
+	}
+	header, err := safetensors.Arrange(all)
+	if errors.Is(err, safetensors.ErrDType) {
+		return failf(op, ErrUnsupported, "%w", err)
+	}
+	if err != nil {
+		return failf(op, ErrInvalid, "%w", err)
+	}
+	t := &transfer{closing: new(atomic.Uint32), progress: o.Progress}
+	for _, x := range all {
+		v := views[x.Name]
+		t.add(v.Addr(), uint64(len(header))+x.Begin, v.Size())
+	}
+	if err := writeWhole(path, header, t); err != nil {
+		return fail(op, err)
+	}
+	s.control.CopiedOut.Add(t.total)
+	return nil
+}
+
+// transfer moves pieces between a file and memory, with a few goroutines.
+type transfer struct {
+	closing  *atomic.Uint32
+	progress func(done, total uint64) bool
+	pieces   []piece
+	total    uint64
+}
+
+type piece struct {
+	addr uintptr
+	at   uint64 // in the file
+	size uint64
+}
+
+func (t *transfer) add(addr uintptr, at, size uint64) {
+	t.total += size
+	for size > 0 {
+		n := min(size, filePiece)
+		t.pieces = append(t.pieces, piece{addr, at, n})
+		addr, at, size = addr+uintptr(n), at+n, size-n
+	}
+}
+
+// run has do move all pieces. It returns when no goroutine is at it any more.
+func (t *transfer) run(do func(piece) error) error {
+	var next, done atomic.Uint64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	workers := min(fileWorkers, runtime.GOMAXPROCS(0), len(t.pieces))
+	errs := make(chan error, workers)
+	tick := make(chan struct{}, 1)
+	for range workers {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < uint64(len(t.pieces)) && !stop.Load() && t.closing.Load() == 0; i = next.Add(1) - 1 {
+				if err := do(t.pieces[i]); err != nil {
+					stop.Store(true)
+					errs <- err
+					return
+				}
+				done.Add(t.pieces[i].size)
+				select {
+				case tick <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { wg.Wait(); close(finished) }()
+	cancelled := false
+	for waiting := true; waiting; {
+		select {
+		case <-finished:
+			waiting = false
+		case <-tick:
+		}
+		if t.progress != nil && !cancelled && !t.progress(done.Load(), t.total) {
+			cancelled = true
+			stop.Store(true)
+		}
+	}
+	select {
+	case err := <-errs:
+		return err
+	default:
+	}
+	switch {
+	case cancelled && done.Load() < t.total:
+		return fmt.Errorf("%w, or progress said stop", ErrCancelled)
+	case t.closing.Load() != 0:
+		return ErrCancelled
+	}
+	return nil
+}
+
+func ioError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: the file became shorter while it was read", safetensors.ErrIO)
+	}
+	return fmt.Errorf("%w: %w", safetensors.ErrIO, err)
+}
