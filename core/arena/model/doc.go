@@ -63,7 +63,8 @@
 // Interleavings are sequentially consistent: memory orders are argued in the code. Mapping calls, pipe
 // and token of a fork are single steps. One store. Left out: keys as bytes, the wrap of E, the word
 // that tells a child that it is one, running out of child slots, the list of regions, growth of the
-// index, multi-puts that are refused half way, snapshots by prefix, and a snapshot's own record.
+// index, multi-puts that are refused half way, snapshots by prefix, and a snapshot's own record. The held list
+// is a mark on its cells: two drains at it are told by the mark changing under a walk.
 // Views that a child releases change nothing here: a child keeps what it inherited until it ends.
 //
 // Everything in this package is for one goroutine at a time, except that several calls of [Check]

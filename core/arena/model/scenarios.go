@@ -42,8 +42,9 @@ func Scenarios() []Scenario {
 		{Name: "snapclose", Menu: menu{opSnapshot, opRemove, opClose}, Budget: calls{1, 1, 1}, Preload: 2, Gate: true},
 		{Name: "commitclose", Menu: menu{opGet, opReserve | opCommit, opClose}, Budget: calls{1, 1, 1}, Preload: 1, Gate: true, Shared: true},
 		{Name: "epoch4", Menu: menu{opGet, opRemove, opFork}, Budget: calls{2, 1, 2}, Preload: 1, Precise: true, Grandchild: true, Large: true},
-		{Name: "commitfork", Menu: menu{opReserve | opCommit, opCommit | opGet | opRemove, opFork}, Budget: calls{2, 2, 1}, Shared: true, Large: true},
-		{Name: "closefork", Menu: menu{opGet, opReserve | opCommit, opClose | opFork}, Budget: calls{1, 1, 2}, Preload: 1, Gate: true, Large: true},
+		{Name: "commitfork", Menu: menu{opReserve | opCommit, opCommit | opGet | opRemove, opFork}, Budget: calls{1, 2, 1}, Shared: true},
+		{Name: "closeadopt", Menu: menu{opReserve | opCommit, opGet, opClose | opFork}, Budget: calls{1, 1, 2}, Gate: true, Shared: true, Large: true},
+		{Name: "closefork", Menu: menu{opGet, opRemove | opGet, opClose | opFork}, Budget: calls{1, 1, 2}, Preload: 1, Gate: true, Large: true},
 	}
 	for i := range list {
 		if list[i].Cells == 0 {
