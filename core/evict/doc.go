@@ -25,7 +25,7 @@
 //     when all objects are that large.
 //   - A removed object keeps its place, and its share of its queue, until the
 //     queue meets it there or a sweep does; removal stays O(1). The sweep runs a
-//     few steps with each removal once a sixth as many objects are gone as live.
+//     few steps with each removal once a seventh as many objects are gone as live.
 //   - Next passes over at most 1024 objects in a call and then takes the next
 //     one as it is: where that many in a row are hot the choice matters little,
 //     and a call must not walk a queue of millions.

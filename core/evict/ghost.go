@@ -65,7 +65,7 @@ func (g *ghost) add(hash uint64, limit uint32) {
 // trim forgets all but the newest limit insertions.
 func (g *ghost) trim(limit uint32) {
 	g.window = min(g.window, limit)
-	if limit < g.capacity-g.capacity/4-min(g.capacity/4, ghostSlack) {
+	if limit < g.capacity-g.capacity/8-min(g.capacity/8, ghostSlack) {
 		g.rebuild(limit)
 	}
 }

@@ -61,7 +61,7 @@ func (m *model) Removed() {
 	m.live--
 	m.trim()
 	if m.cursor == [2]int{-1, -1} {
-		if len(m.q[0])+len(m.q[1])-m.live <= max(64, m.live/6) {
+		if len(m.q[0])+len(m.q[1])-m.live <= max(64, m.live/7) {
 			return
 		}
 		m.cursor = [2]int{0, 0}

@@ -8,7 +8,7 @@ const (
 	promoteAbove = 1    // reads an object needs more than, to move from small to main
 	maxPassed    = 1024 // objects that one Next passes over because they are hot
 
-	staleShare = 6  // a sweep starts when one object is gone for staleShare live ones
+	staleShare = 7  // a sweep starts when one object is gone for staleShare live ones
 	staleFloor = 64 // and never for fewer than this
 	staleSteps = 16 // entries looked at with each removal while a sweep runs
 )
