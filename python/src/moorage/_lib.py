@@ -12,9 +12,10 @@ import os
 import sys
 import threading
 from array import array
+from collections.abc import Iterable
 from ctypes import byref
 from itertools import accumulate
-from typing import Any, Iterable, NoReturn
+from typing import Any
 
 from . import _abi, errors
 
@@ -28,7 +29,7 @@ def library_path() -> str:
 
 
 def wanted_route() -> str:
-    """"builtin" or "ctypes", from the environment. "builtin" falls back where it is not possible."""
+    """ "builtin" or "ctypes", from the environment. "builtin" falls back where it is not possible."""
     route = os.environ.get(_ROUTE) or "builtin"
     if route not in ("builtin", "ctypes"):
         raise errors.InvalidArgumentError(f"{_ROUTE} must be builtin or ctypes, not {route!r}")
@@ -99,9 +100,6 @@ class Library:
         """The text of the last call that failed on this thread."""
         text: bytes = self.c.moor_last_error()
         return text.decode("utf-8", "backslashreplace")
-
-    def fail(self, status: int, *, closed: bool = False) -> NoReturn:
-        raise errors.error_for(status, self.last_error(), closed=closed)
 
 
 _lock = threading.Lock()

@@ -35,7 +35,7 @@ class _PyBuffer(Structure):
 
 def _python_api() -> Any:
     """PyObject_GetBuffer and PyBuffer_Release of this Python; None where there are none."""
-    api = getattr(ctypes, "pythonapi", None)
+    api: Any = getattr(ctypes, "pythonapi", None)
     try:
         # Our own function objects: the ones on pythonapi are shared with everybody.
         get = ctypes.PYFUNCTYPE(c_int, py_object, POINTER(_PyBuffer), c_int)(("PyObject_GetBuffer", api))

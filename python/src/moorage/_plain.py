@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from ctypes import byref, c_int32, c_uint64, c_void_p, create_string_buffer
-from typing import Any, Iterable
+from typing import Any
 
 from . import _abi, _memory, buffer
-from ._lib import Library, PackedKeys, PutCall
+from ._lib import Library, PackedKeys, PutCall, encode_key
 from .dlpack import Capsules
 
 _VIEW = _abi.MODES["view"]
@@ -34,7 +35,7 @@ class PlainRoute:
         return self._made
 
     def capsule(self, key: str, mode: int) -> Any:
-        name = key.encode()
+        name = encode_key(key)
         tensor = c_void_p()
         calls = self._quick if mode == _VIEW else self._hot
         status: int = calls.moor_get_tensor(self._handle, name, c_uint64(len(name)), mode, byref(tensor))
@@ -43,7 +44,7 @@ class PlainRoute:
     tensor = capsule
 
     def unversioned(self, key: str, mode: int) -> Any:
-        name = key.encode()
+        name = encode_key(key)
         tensor = c_void_p()
         status: int = self._hot.moor_get_tensor_unversioned(
             self._handle, name, c_uint64(len(name)), mode, byref(tensor)
@@ -63,14 +64,14 @@ class PlainRoute:
         return tuple([wrap(c_void_p(t)) if s == 0 else s for t, s in zip(tensors, statuses)])
 
     def buffer(self, key: str, mode: int) -> Any:
-        name = key.encode()
+        name = encode_key(key)
         struct = _abi.Buffer()
         calls = self._quick if mode == _VIEW else self._hot
         status: int = calls.moor_get_buffer(self._handle, name, c_uint64(len(name)), mode, byref(struct))
         return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
 
     def read(self, key: str) -> Any:
-        name = key.encode()
+        name = encode_key(key)
         size = c_uint64(512)
         while True:  # the object can be replaced by a larger one in between
             room = size.value
@@ -86,7 +87,7 @@ class PlainRoute:
         return status or found.value
 
     def put(self, key: str, data: Any, if_exists: int, meta: Any) -> int | None:
-        name = key.encode()
+        name = encode_key(key)
         loan = _memory.dense(data)
         if loan is not None:
             with loan:
@@ -111,7 +112,7 @@ class PlainRoute:
                 return None
             steps = tuple(step // loan.itemsize for step in loan.strides)
             struct = _memory.tensor_struct(loan.address, (dtype >> 8, dtype & 0xFF, 1), loan.shape, steps)
-            return self.put_struct(key.encode(), struct, PutCall(if_exists, meta))
+            return self.put_struct(encode_key(key), struct, PutCall(if_exists, meta))
 
     def put_struct(self, name: bytes, struct: Any, call: PutCall) -> int:
         return call.outcome(

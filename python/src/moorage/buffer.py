@@ -121,10 +121,14 @@ class _PlainBuffer(Buffer):
 
     __slots__ = ("__weakref__", "_exports", "_lock", "_release", "_struct", "_view")
 
+    _exports: int
+    _lock: threading.Lock
+    _release: Any
     _struct: _abi.Buffer | None
+    _view: memoryview
 
     def __new__(cls, struct: _abi.Buffer) -> _PlainBuffer:
-        self = object.__new__(cls)
+        self: _PlainBuffer = object.__new__(cls)
         self._lock = threading.Lock()
         self._exports = 0
         self._release = _abi.ReleaseBuffer(struct.release)

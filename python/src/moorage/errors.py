@@ -156,9 +156,7 @@ class InternalError(MoorageError, RuntimeError):
     status = -18
 
 
-BY_STATUS: dict[int, type[MoorageError]] = {
-    kind.status: kind for kind in MoorageError.__subclasses__() if kind.status
-}
+BY_STATUS: dict[int, type[MoorageError]] = {kind.status: kind for kind in MoorageError.__subclasses__() if kind.status}
 
 _FORK_REMEDY = (
     'start worker processes with the "spawn" or "forkserver" method, for example '

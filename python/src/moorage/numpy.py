@@ -43,7 +43,9 @@ def from_capsule(capsule: Any) -> np.ndarray[Any, Any] | None:
 
 def from_buffer(buffer: Buffer) -> np.ndarray[Any, Any]:
     """An array over a buffer, which it keeps. The way for dtypes that come from ml_dtypes."""
-    return np.ndarray(buffer.shape, named(buffer.dtype or "uint8"), buffer)
+    memory: Any = buffer
+    array: np.ndarray[Any, Any] = np.ndarray(buffer.shape, named(buffer.dtype or "uint8"), memory)
+    return array
 
 
 def named(name: str) -> np.dtype[Any]:
@@ -59,7 +61,8 @@ def named(name: str) -> np.dtype[Any]:
     kind = getattr(ml_dtypes, name, None)
     if kind is None or _dtypes.TRIPLES.get(name, (0, 0, 0))[1] < 8:
         raise UnsupportedError(f"neither numpy nor ml_dtypes has a dtype {name}; use get_tensor, or get_buffer")
-    return np.dtype(kind)
+    found: np.dtype[Any] = np.dtype(kind)
+    return found
 
 
 _WHY_NOT = {
@@ -89,7 +92,9 @@ def triple_of(dtype: np.dtype[Any]) -> _dtypes.Triple:
         known = _OWN.get(dtype.newbyteorder("="))
         if known is not None:
             return known
-        raise UnsupportedError(f"dtype {dtype.name} is not the same on every machine; convert it, for example to float64")
+        raise UnsupportedError(
+            f"dtype {dtype.name} is not the same on every machine; convert it, for example to float64"
+        )
     why = _WHY_NOT.get(dtype.kind, "is none that a store holds")
     raise UnsupportedError(f"t has dtype {dtype}, which {why}")
 

@@ -105,9 +105,13 @@ def _refuse(t: Any) -> None:
             "their own"
         )
     if t.is_quantized:
-        raise UnsupportedError("t is quantized; put t.int_repr() with its scale and zero point in meta, or t.dequantize()")
+        raise UnsupportedError(
+            "t is quantized; put t.int_repr() with its scale and zero point in meta, or t.dequantize()"
+        )
     if t.device.type == "meta":
-        raise UnsupportedError("t is on the meta device and has no data; materialize it first, for example by to_empty()")
+        raise UnsupportedError(
+            "t is on the meta device and has no data; materialize it first, for example by to_empty()"
+        )
     if t.dtype not in TRIPLES:
         raise UnsupportedError(f"t has dtype {t.dtype}, which DLPack cannot say; put t.view(torch.uint8)")
     if type(t).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and type(t) not in PLAIN_TYPES:
@@ -155,4 +159,3 @@ def like(shape: Any, dtype: Any) -> _abi.DLTensor:
     if triple is None:
         raise UnsupportedError(f"a store holds no dtype {dtype}; use torch.uint8 and view it")
     return _memory.tensor_struct(0, triple, tuple(shape), None)
-

@@ -1,0 +1,80 @@
+"""Moorage: a zero-copy tensor store for PyTorch and numpy jobs.
+
+    import moorage, torch
+
+    store = moorage.Store("1GiB")
+    store.put_tensor("weights", torch.randn(1024, 1024))
+    w = store.get_tensor("weights")      # no copy; owns its bytes; writable without touching the store
+
+`Store` is where to begin. What its getters return owns its bytes: they stay until the last tensor, array or slice
+made from them is gone, whatever happens to the key or the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .buffer import Buffer
+from .errors import (
+    AlreadyAdoptedError,
+    BadHandleError,
+    BusyError,
+    CancelledError,
+    CapacityError,
+    ClosedError,
+    ExistsError,
+    ForkedError,
+    FormatError,
+    HugePagesError,
+    InternalError,
+    InvalidArgumentError,
+    IOFailedError,
+    MoorageError,
+    NoMemoryError,
+    NotFoundError,
+    ReadOnlyError,
+    SystemFailureError,
+    TooSmallError,
+    UnsupportedError,
+)
+from .records import Borrow, Description, Stats
+from .store import IfExists, Mode, Store
+
+__all__ = [
+    "AlreadyAdoptedError",
+    "BadHandleError",
+    "Borrow",
+    "Buffer",
+    "BusyError",
+    "CancelledError",
+    "CapacityError",
+    "ClosedError",
+    "Description",
+    "ExistsError",
+    "ForkedError",
+    "FormatError",
+    "HugePagesError",
+    "IOFailedError",
+    "IfExists",
+    "InternalError",
+    "InvalidArgumentError",
+    "Mode",
+    "MoorageError",
+    "NoMemoryError",
+    "NotFoundError",
+    "ReadOnlyError",
+    "Stats",
+    "Store",
+    "SystemFailureError",
+    "TooSmallError",
+    "UnsupportedError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from ._lib import load
+
+        return load().version
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,60 @@
+"""Arguments in the forms that people write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import InvalidArgumentError
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", 1):
+    _UNITS[_letter] = _UNITS[_letter + "ib"] = 1024**_power
+    _UNITS[_letter + "b"] = 1000**_power
+
+
+def size(value: int | str | None, name: str) -> int:
+    """Bytes: a number, or a text such as "4GiB", "512 MB" or "1.5G" (K, M, G, T alone count by 1024). None is 0."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        unit = _UNITS.get(match.group(2).lower()) if match else None
+        if match is None or unit is None:
+            raise InvalidArgumentError(f'{name} must be a number of bytes or a text such as "4GiB", not {value!r}')
+        value = int(float(match.group(1)) * unit) if "." in match.group(1) else int(match.group(1)) * unit
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int or a str, not {type(value).__name__}")
+    number = value.__index__()
+    if not 0 < number < 2**63:
+        raise InvalidArgumentError(f"{name} must be more than 0 bytes and less than 2**63, not {number}")
+    return number
+
+
+def count(value: Any, name: str) -> int:
+    """A number of bytes, 0 included."""
+    try:
+        number: int = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if not 0 <= number < 2**63:
+        raise InvalidArgumentError(f"{name} must be 0 or more, not {number}")
+    return number
+
+
+def choice(value: Any, name: str, choices: Mapping[str, int]) -> int:
+    """The number behind a name."""
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}") from None
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    """A shape: a number or a sequence of numbers."""
+    sizes = (value,) if hasattr(value, "__index__") else tuple(value)
+    numbers = tuple(n.__index__() for n in sizes)
+    if any(n < 0 for n in numbers):
+        raise InvalidArgumentError(f"shape must not have negative sizes: {numbers}")
+    return numbers

@@ -1,0 +1,98 @@
+"""What a store says about itself and its objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Borrow", "Description", "Stats"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of one object, from `Store.describe`."""
+
+    key: str
+    nbytes: int
+    """Bytes of the object."""
+    extent: int
+    """Bytes of the store's memory that it occupies, rounding included."""
+    dtype: str | None
+    """Name of the element type as torch and numpy have it; None for plain bytes."""
+    shape: tuple[int, ...]
+    """Shape of the tensor; `(nbytes,)` for plain bytes."""
+    seq: int
+    """Sequence number of the commit that stored it: store-wide, rising."""
+    views: int
+    """Views held at that moment."""
+    pinned: bool
+    adopted: bool
+    """Stored without a copy, by `adopt`."""
+    meta: bytes
+    """The user metadata that was stored with it."""
+
+
+@dataclass(frozen=True)
+class Borrow:
+    """An object that is viewed, from `Store.borrows`."""
+
+    key: str
+    """Its name, or the one it had."""
+    views: int
+    nbytes: int
+    seq: int
+    unnamed: bool
+    """Removed or replaced meanwhile: it lives only because it is viewed."""
+    reserved: bool
+    """Made by `empty`, and not adopted yet."""
+    child: bool
+    """Kept for a forked child."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counters and gauges of a store, from `Store.stats`. Sizes in bytes, counts since the store was opened."""
+
+    capacity: int
+    used: int
+    """Extents that are not free, rounding included."""
+    free_warm: int
+    """Free memory that was touched before."""
+    free_cold: int
+    """Free memory that still costs a page fault."""
+    largest_free: int
+    resident: int
+    """Memory behind the store. (The process's RSS counts a page once per mapping, so up to twice.)"""
+    metadata: int
+    """Index, records and pin cells."""
+    objects: int
+    pinned_objects: int
+    pinned_bytes: int
+    borrowed_objects: int
+    """Objects with at least one view, and reservations."""
+    borrowed_bytes: int
+    held_bytes: int
+    """Kept for forked children only."""
+    children: int
+    """Forked children that live."""
+    children_unfollowed: int
+    """Children whose end cannot be learnt: what was viewed when they started is kept."""
+    windows: int
+    """Copy-on-write windows mapped now."""
+    puts: int
+    gets: int
+    misses: int
+    removes: int
+    evictions: int
+    adoptions: int
+    """Stored without a copy."""
+    adopt_copies: int
+    """`adopt` that had to copy."""
+    bytes_copied_in: int
+    bytes_copied_out: int
+    """By get, get_into, mode "copy", and copies made in place of windows."""
+    window_copies: int
+    """Mode "cow" that had to copy although the object has 64 KiB or more."""
+    protected_extents: int
+    last_seq: int
+    hugepages: bool
+    """Whether the store lies in huge pages."""

@@ -1,0 +1,923 @@
+"""`Store`: the operations of a store, as Python knows them."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from ctypes import byref, c_uint64, c_void_p
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
+
+from . import _abi, _builtin, _dtypes, _files, _lib, _memory, _parse, _plain, buffer, dlpack
+from .errors import InvalidArgumentError, MoorageError, NotFoundError, UnsupportedError, error_for
+from .records import Borrow, Description, Stats
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["IfExists", "Mode", "Store"]
+
+Mode = Literal["view", "cow", "copy"]
+IfExists = Literal["replace", "keep", "raise"]
+
+_log = logging.getLogger("moorage")
+_MODES = _abi.MODES
+_IF_EXISTS = _abi.IF_EXISTS
+
+
+class Store:
+    """A store of immutable objects (bytes, or tensors with dtype and shape) under keys, in memory that never moves.
+
+    What the getters return owns its bytes: they stay as they are until the last tensor, array or slice made from
+    them is gone, whatever happens to the key or the store meanwhile.
+
+        >>> import moorage, numpy as np
+        >>> with moorage.Store("1MiB") as store:
+        ...     store.put_tensor("a", np.arange(3))
+        ...     a = store.get_array("a")
+        True
+        >>> a
+        array([0, 1, 2])
+
+    capacity     bytes of tensor memory, as an int or a text such as "4GiB"; None is a quarter of the memory that this
+                 process may use. It is address space; memory is used when it is first written.
+    mode         how `get_tensor` hands out torch tensors unless told otherwise. "cow": a private copy-on-write
+                 window, an ordinary writable tensor whose writes never reach the store. "view": the store's own
+                 memory, nothing to set up; torch cannot express read-only, so *writing to it ends the process*, with a
+                 line that names the key. "copy": memory of your own.
+    eviction     "none": a full store refuses with CapacityError. "s3fifo": it drops objects that are neither viewed
+                 nor pinned.
+    hugepages    "off", "try", or "require" (HugePagesError when there are too few).
+    prefault     "none", "background" or "open": whether memory is touched before it is used.
+
+    Keys are str of 1 to 4096 bytes in UTF-8. Any number of threads may use a store at once. A store belongs to its
+    process: in a forked child every operation raises ForkedError, while views taken before stay readable. It cannot be
+    pickled. It is true even when it is empty, and cannot be iterated over; see `keys`.
+
+    All exceptions are MoorageError (see moorage.errors), TypeError for arguments of a wrong type.
+    """
+
+    # Until __init__ has got that far.
+    _id = 0
+    _closed = True
+
+    def __init__(
+        self,
+        capacity: int | str | None = None,
+        *,
+        mode: Mode = "cow",
+        eviction: Literal["none", "s3fifo"] = "none",
+        hugepages: Literal["off", "try", "require"] = "off",
+        prefault: Literal["none", "background", "open"] = "none",
+    ) -> None:
+        self._mode = _parse.choice(mode, "mode", _MODES)
+        options = _abi.StoreOptions(
+            struct_size=ctypes.sizeof(_abi.StoreOptions),
+            eviction=_parse.choice(eviction, "eviction", _abi.EVICTION),
+            capacity=_parse.size(capacity, "capacity"),
+            hugepages=_parse.choice(hugepages, "hugepages", _abi.HUGEPAGES),
+            prefault=_parse.choice(prefault, "prefault", _abi.PREFAULT),
+        )
+        route = _lib.wanted_route()
+        self._library = library = _lib.load()
+        self._c = library.c
+        handle = c_uint64()
+        status = self._c.moor_store_open(options, byref(handle))
+        if status:
+            raise error_for(status, library.last_error())
+        self._id = handle.value
+        self._closed = False
+        self._route_name = route if library.builtin else "ctypes"
+        self._plain = _plain.PlainRoute(library, self._id)
+        self._bind(_builtin.bind(library, self._id) if self._route_name == "builtin" else self._plain)
+
+    def _bind(self, route: Any) -> None:
+        """Puts the functions that are called often where one look-up finds them."""
+        self._buffer = route.buffer
+        self._capsule = route.capsule
+        self._has = route.has
+        self._read = route.read
+        self._put = route.put
+        self._put_array = route.put_array
+        # Those of torch are bound by `_torch`, when there is a torch.
+        self._route = route
+        self._torch_bound = False
+        self._tensor_type: Any = None
+        self._plain_types: frozenset[Any] = frozenset()
+        self._tensor: Callable[[Any, int], Any] = self._first_tensor
+        self._tensors: Callable[[Any, int], Any] = self._first_tensors
+        self._put_torch: Callable[..., Any] = route.put_tensor
+
+    # ---- torch and numpy, when they are there ----
+
+    def _torch(self) -> Any:
+        """The module that knows torch; ImportError when there is no torch."""
+        try:
+            from . import torch as module
+        except ImportError as error:
+            raise ImportError(
+                f"torch is needed here and cannot be imported ({error}); get_array gives numpy arrays"
+            ) from error
+        if not self._torch_bound:
+            # In this order: another thread may be using them already.
+            self._tensor_type = module.Tensor
+            self._plain_types = module.PLAIN_TYPES
+            native = self._route_name == "builtin" and module.HAS_DLPACK_1 and module.use_exchange(self._library)
+            if module.HAS_DLPACK_1:
+                self._tensor = self._route.tensor if native else self._route.capsule
+                self._tensors = self._route.tensors
+            else:
+                self._tensor = self._route.unversioned
+                self._tensors = self._one_by_one
+            self._torch_bound = True
+        return module
+
+    def _numpy(self) -> Any:
+        try:
+            from . import numpy as module
+        except ImportError as error:
+            raise ImportError(
+                f"numpy is needed here and cannot be imported ({error}); get_buffer gives the bytes"
+            ) from error
+        return module
+
+    def _first_tensor(self, key: Any, mode: int) -> Any:
+        self._torch()
+        return self._tensor(key, mode)
+
+    def _first_tensors(self, keys: Any, mode: int) -> Any:
+        self._torch()
+        return self._tensors(keys, mode)
+
+    def _one_by_one(self, keys: Any, mode: int) -> Any:
+        return tuple([self._tensor(key, mode) for key in keys])
+
+    def _fail(self, status: int, key: Any = None) -> NoReturn:
+        if status == _abi.NOT_FOUND and key is not None:
+            raise NotFoundError(f"no object under key {key!r}")
+        raise error_for(status, self._library.last_error(), closed=self._closed)
+
+    def _check(self, status: int, key: Any = None) -> None:
+        if status < 0:
+            self._fail(status, key)
+
+    def _settle(self, result: Any, key: Any) -> Any:
+        """What a route answered, or its exception: an int is a status, None means that an argument is strange."""
+        if result is None:
+            _lib.encode_key(key)
+            raise TypeError(f"key {key!r} cannot be used")
+        if type(result) is int:
+            self._fail(result, key)
+        return result
+
+    # ---- putting ----
+
+    def put(self, key: str, data: Any, *, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
+        """Stores the bytes of any object with the buffer protocol: bytes, memoryview, array, numpy array ...
+
+        Strided buffers are gathered in C order. What is stored is bytes, without dtype and shape: the tensor getters
+        give it as one-dimensional uint8. One copy is made; from 2 MiB on by several threads.
+
+        meta       up to 4096 bytes kept with the object (`describe(key).meta`, `get_buffer(key).meta`)
+        if_exists  "replace": the object that was there goes, views of it stay. "keep": it stays. "raise": ExistsError.
+
+        Returns whether it was stored; False means that `if_exists="keep"` kept the object that was there.
+        Raises CapacityError, NoMemoryError, ExistsError, InvalidArgumentError (key, meta); TypeError for data without
+        a buffer.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        outcome = self._put(key, data, how, meta)
+        if outcome is None:
+            self._refuse_put(key, data, meta)
+        if outcome < 0:
+            self._fail(outcome)
+        return bool(outcome != _abi.KEPT)
+
+    def _refuse_put(self, key: Any, data: Any, meta: Any) -> NoReturn:
+        """Finds the argument that a put did not understand."""
+        _lib.encode_key(key)
+        _lib.as_meta(meta)
+        if isinstance(data, str):
+            raise TypeError('data must have the buffer protocol; encode a str first: data.encode("utf-8")')
+        try:
+            memoryview(data)
+        except TypeError:
+            remedy = "; put_tensor takes tensors" if hasattr(data, "__dlpack__") else ""
+            raise TypeError(
+                f"data must have the buffer protocol (bytes, memoryview, array ...), not {type(data).__name__}{remedy}"
+            ) from None
+        except ValueError as error:
+            raise UnsupportedError(f"data gives no buffer ({error}); put_tensor takes arrays of most dtypes") from None
+        raise UnsupportedError("data has a buffer that is neither dense nor strided; copy it to bytes first")
+
+    def put_tensor(self, key: str, t: Any, *, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
+        """Stores a tensor with its dtype and shape: a torch tensor, a numpy array, or anything with `__dlpack__`.
+
+        Any strides: the elements are gathered into a dense, row-major object in one pass. Any dtype of torch and
+        numpy that DLPack can say, those of ml_dtypes too; arrays of foreign byte order are converted. Shape `()` and
+        sizes of 0 are kept. Gradients are not stored; conjugate and negative views are resolved. A torch tensor on
+        another device is copied by torch straight into the store's memory.
+
+        meta, if_exists and the result as in `put`. Raises as `put`; UnsupportedError (a TypeError), which says what
+        to do, for sparse, nested, quantized and meta tensors, and for object, string, structured and datetime arrays.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        outcome = None
+        if type(t) in self._plain_types and self._module_torch.is_plain(t):
+            outcome = self._put_torch(key, t, how, meta)
+        if outcome is None:
+            outcome = self._put_any(key, t, how, meta)
+        if outcome < 0:
+            self._fail(outcome)
+        return bool(outcome != _abi.KEPT)
+
+    @property
+    def _module_torch(self) -> Any:
+        return sys.modules["moorage.torch"]
+
+    def _put_any(self, key: Any, t: Any, how: int, meta: Any) -> int:
+        """Everything that is not an ordinary torch tensor on the CPU."""
+        name = _lib.encode_key(key)
+        torch, np = sys.modules.get("torch"), sys.modules.get("numpy")
+        if torch is not None and isinstance(t, torch.Tensor):
+            module = self._torch()
+            t = module.prepare(t)
+            if t.device.type != "cpu":
+                return self._put_staged(name, t, how, meta)
+            return self._plain.put_struct(name, module.struct(t), _lib.PutCall(how, meta))
+        if np is not None and isinstance(t, (np.ndarray, np.generic)):
+            return self._put_numpy(key, t, how, meta)
+        if hasattr(t, "__dlpack__"):
+            managed = self._plain.capsules.of_producer(t)
+            return self._plain.put_struct(name, managed.dl_tensor, _lib.PutCall(how, meta))
+        raise TypeError(
+            f"t must be a torch tensor, a numpy array or anything with __dlpack__, not {type(t).__name__}; "
+            "put takes bytes"
+        )
+
+    def _put_numpy(self, key: Any, t: Any, how: int, meta: Any) -> int:
+        array, (code, bits, _) = self._numpy().prepare(t)
+        meta = _lib.as_meta(meta)
+        outcome = self._put_array(key, array, how, meta, code << 8 | bits)
+        if outcome is None:
+            raise UnsupportedError(f"t, an array of dtype {array.dtype}, gives no buffer; put a copy of it")
+        return int(outcome)
+
+    def _put_staged(self, name: bytes, t: Any, how: int, meta: Any) -> int:
+        """From another device: torch copies into memory of the store, which then becomes the object. A reservation
+        owns whole pages, so small tensors rather take the way over the heap.
+        """
+        module = self._torch()
+        call = _lib.PutCall(how, meta)
+        if t.numel() * t.element_size() < _STAGE_FROM:
+            return self._plain.put_struct(name, module.struct(t.cpu().contiguous()), call)
+        room = self._empty_torch(module, tuple(t.shape), t.dtype)
+        module.stage(room, t)
+        return call.outcome(
+            self._c.moor_adopt_tensor(self._id, name, len(name), module.struct(room), call.options, call.result)
+        )
+
+    def put_tensors(
+        self, items: Mapping[str, Any] | Iterable[tuple[str, Any]], *, if_exists: IfExists = "replace"
+    ) -> dict[str, bool]:
+        """Stores many tensors: a mapping, or pairs of key and tensor.
+
+        Returns for each key whether it was stored (False: kept, see `put`). When some cannot be stored the others
+        still are, and the first failure is raised; its attribute `results` then has for every key True, False or the
+        exception.
+        """
+        pairs = list(items.items() if isinstance(items, Mapping) else items)
+        results: dict[str, Any] = {}
+        first: Exception | None = None
+        for key, t in pairs:
+            try:
+                results[key] = self.put_tensor(key, t, if_exists=if_exists)
+            except (MoorageError, TypeError, ValueError) as error:
+                results[key] = error
+                first = first or error
+        if first is not None:
+            first.results = results  # type: ignore[attr-defined]
+            raise first
+        return results
+
+    def put_parts(self, key: str, *parts: Any, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
+        """Stores the concatenation of several buffers as one object of bytes, each copied once.
+
+            store.put_parts("block", header, payload)
+
+        Parts are anything that `put` takes. meta, if_exists, result and exceptions as in `put`.
+        """
+        name = _lib.encode_key(key)
+        call = _lib.PutCall(_parse.choice(if_exists, "if_exists", _IF_EXISTS), meta)
+        loans = []
+        try:
+            for i, part in enumerate(parts):
+                loan = _memory.dense(part) or _memory.dense(_flattened(part, i))
+                if loan is None:
+                    raise TypeError(f"part {i} must have the buffer protocol, not {type(part).__name__}")
+                loans.append(loan)
+            table = (_abi.Part * max(len(loans), 1))(*[_abi.Part(loan.address, loan.size) for loan in loans])
+            status = self._c.moor_put_parts(self._id, name, len(name), table, len(loans), call.options, call.result)
+        finally:
+            for loan in loans:
+                loan.end()
+        self._check(status)
+        return bool(call.result.outcome != _abi.KEPT)
+
+    # ---- produced in place ----
+
+    def empty(self, shape: int | Sequence[int], dtype: Any) -> Any:
+        """A writable tensor in the store's memory, which has no name yet: fill it, then `adopt` it without a copy.
+
+        A torch dtype gives a torch tensor, anything that numpy calls a dtype gives an array. Its contents are
+        undefined. It owns whole pages; dropping it gives them back. Raises CapacityError, NoMemoryError.
+
+            t = store.empty((1024, 1024), torch.float32)
+            model_output(out=t)
+            store.adopt("activations", t)
+        """
+        sizes = _parse.shape(shape)
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(dtype, torch.dtype):
+            return self._empty_torch(self._torch(), sizes, dtype)
+        module = self._numpy()
+        import numpy as np
+
+        if not np.dtype(dtype).isnative:
+            raise UnsupportedError(f"dtype {dtype} is of foreign byte order; a store holds native numbers")
+        like = _memory.tensor_struct(0, module.triple_of(np.dtype(dtype)), sizes, None)
+        return self._array_of(self._reserve(like))
+
+    def _empty_torch(self, module: Any, sizes: tuple[int, ...], dtype: Any) -> Any:
+        return self._tensor_of(self._reserve(module.like(sizes, dtype)), module, dtype)
+
+    def _reserve(self, like: Any) -> c_void_p:
+        tensor, out = dlpack.out_tensor()
+        self._check(self._c.moor_empty_tensor(self._id, like, out))
+        return tensor
+
+    def _tensor_of(self, managed: c_void_p, module: Any, dtype: Any = None) -> Any:
+        """A torch tensor that owns a managed tensor."""
+        if module.HAS_DLPACK_1:
+            return module.from_capsule(self._plain.capsules.versioned(managed), self._plain.capsules)
+        held = self._maker.from_tensor(managed.value or 0)
+        return module.from_buffer(held, dtype or getattr(module.torch, held.dtype or "uint8"), held.shape)
+
+    def _array_of(self, managed: c_void_p) -> Any:
+        """An array that owns a managed tensor."""
+        module = self._numpy()
+        if module.HAS_DLPACK_1:
+            capsule = self._plain.capsules.versioned(managed)
+            array = module.from_capsule(capsule)
+            if array is not None:
+                return array
+            managed = self._plain.capsules.taken(capsule)
+        return module.from_buffer(self._maker.from_tensor(managed.value or 0))
+
+    @property
+    def _maker(self) -> buffer._Maker:
+        return buffer.maker(self._library, self._route_name)
+
+    def adopt(self, key: str, t: Any, *, if_exists: IfExists = "replace") -> bool:
+        """Publishes a tensor made by `empty` under a key, without copying.
+
+        From then on `t` is read-only like any view: *writing to it ends the process* (numpy cannot know either).
+        Only the whole, dense tensor is adopted; a slice or another layout of it is copied, which `stats().adopt_copies`
+        counts.
+
+        Returns False when `if_exists="keep"` kept the object that was there; `t` then stays as it was. Raises
+        AlreadyAdoptedError the second time, InvalidArgumentError for memory that is not of this store's `empty`.
+        """
+        name = _lib.encode_key(key)
+        call = _lib.PutCall(_parse.choice(if_exists, "if_exists", _IF_EXISTS))
+        torch, np = sys.modules.get("torch"), sys.modules.get("numpy")
+        if torch is not None and isinstance(t, torch.Tensor):
+            module = self._torch()
+            if not module.is_plain(t) or t.layout is not torch.strided or t.device.type != "cpu":
+                raise UnsupportedError("t must be a tensor made by empty, or a part of one; put_tensor takes others")
+            status = self._adopt(name, module.struct(t), call)
+        elif np is not None and isinstance(t, np.ndarray):
+            array, triple = self._numpy().prepare(t)
+            steps = tuple(step // array.itemsize for step in array.strides)
+            status = self._adopt(name, _memory.tensor_struct(array.ctypes.data, triple, array.shape, steps), call)
+        else:
+            raise TypeError(f"t must be a tensor or an array made by empty, not {type(t).__name__}")
+        self._check(status)
+        return bool(call.result.outcome != _abi.KEPT)
+
+    def _adopt(self, name: bytes, struct: Any, call: _lib.PutCall) -> int:
+        return int(self._c.moor_adopt_tensor(self._id, name, len(name), struct, call.options, call.result))
+
+    # ---- getting ----
+
+    def get_tensor(
+        self, key: str, *, mode: Mode | None = None, device: Any = None, non_blocking: bool = False
+    ) -> torch.Tensor:
+        """The object as a torch tensor, which owns its bytes. Nothing is copied in modes "view" and "cow".
+
+        mode          see `Store`; None is the store's own
+        device        where it shall be; another device than the CPU is a copy made by torch, `non_blocking` as in
+                      `torch.Tensor.to`
+
+        Plain bytes come as one-dimensional uint8. Raises NotFoundError (a KeyError), UnsupportedError when this torch
+        has no such dtype, ImportError without torch.
+        """
+        if device is not None:
+            return self._on_device(key, mode, device, non_blocking)
+        number = self._mode if mode is None else _MODES.get(mode)
+        if number is None:
+            number = _parse.choice(mode, "mode", _MODES)
+        tensor = self._tensor(key, number)
+        if type(tensor) is self._tensor_type:
+            return tensor
+        return self._torch().from_capsule(self._settle(tensor, key), self._plain.capsules)
+
+    def _on_device(self, key: str, mode: Mode | None, device: Any, non_blocking: bool) -> torch.Tensor:
+        module = self._torch()
+        if module.is_cpu(device):
+            return self.get_tensor(key, mode=mode)
+        view = self.get_tensor(key, mode="view")
+        return module.on_device(view, device, non_blocking)
+
+    @overload
+    def get_tensors(
+        self, keys: Iterable[str], *, mode: Mode | None = None, missing: Literal["raise"] = "raise"
+    ) -> list[torch.Tensor]: ...
+
+    @overload
+    def get_tensors(
+        self, keys: Iterable[str], *, mode: Mode | None = None, missing: Literal["none"]
+    ) -> list[torch.Tensor | None]: ...
+
+    def get_tensors(
+        self, keys: Iterable[str], *, mode: Mode | None = None, missing: Literal["raise", "none"] = "raise"
+    ) -> Any:
+        """Many tensors in one call, in the order of the keys: cheaper than one by one.
+
+        missing="raise" raises NotFoundError for the first key that is not there; "none" gives None in its place.
+        """
+        number = self._mode if mode is None else _parse.choice(mode, "mode", _MODES)
+        if missing not in ("raise", "none"):
+            raise InvalidArgumentError(f'missing must be "raise" or "none", not {missing!r}')
+        names = _lib.key_list(keys)
+        found = self._tensors(names, number)
+        if type(found) is list:
+            return found
+        if found is None:
+            for key in names:
+                _lib.encode_key(key)
+        return [self._one_of(key, number, item, missing) for key, item in zip(names, self._settle(found, names))]
+
+    def _one_of(self, key: str, mode: int, item: Any, missing: str) -> Any:
+        if isinstance(item, self._tensor_type):
+            return item
+        if item == _abi.NOT_FOUND and missing == "none":
+            return None
+        if type(item) is int:
+            item = self._tensor(key, mode)  # again, for the text of the failure
+            if isinstance(item, self._tensor_type):
+                return item
+        return self._torch().from_capsule(self._settle(item, key), self._plain.capsules)
+
+    def get_array(self, key: str, *, mode: Mode = "view") -> np.ndarray[Any, Any]:
+        """The object as a numpy array, which owns its bytes.
+
+        mode "view": read-only, the store's own memory; "cow": writable, private, copied where it is written to;
+        "copy": memory of your own. Plain bytes come as one-dimensional uint8; bfloat16, float8 and their like come
+        as dtypes of ml_dtypes, which has to be installed. Raises NotFoundError (a KeyError), UnsupportedError when
+        numpy has no such dtype, ImportError without numpy.
+        """
+        number = _MODES.get(mode)
+        if number is None:
+            number = _parse.choice(mode, "mode", _MODES)
+        module = self._numpy()
+        if module.HAS_DLPACK_1:
+            capsule = self._capsule(key, number)
+            if capsule is None or type(capsule) is int:
+                self._settle(capsule, key)
+            array: np.ndarray[Any, Any] | None = module.from_capsule(capsule)
+            if array is not None:
+                return array
+        made: np.ndarray[Any, Any] = module.from_buffer(self.get_buffer(key, mode=mode))
+        return made
+
+    def get_buffer(self, key: str, *, mode: Mode = "view") -> buffer.Buffer:
+        """The object's bytes as a `Buffer`, with the buffer protocol; read-only in mode "view".
+
+            b = store.get_buffer("block", mode="cow")
+            header = bytes(memoryview(b)[:16])
+            payload = torch.frombuffer(b, dtype=torch.float16, offset=16)
+
+        Raises NotFoundError (a KeyError).
+        """
+        number = _MODES.get(mode)
+        if number is None:
+            number = _parse.choice(mode, "mode", _MODES)
+        found = self._buffer(key, number)
+        if found is None or type(found) is int:
+            self._settle(found, key)
+        made: buffer.Buffer = found
+        return made
+
+    @overload
+    def get(self, key: str) -> bytes | None: ...
+
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+
+    @overload
+    def get(self, key: str, default: Any) -> Any: ...
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A copy of the object's bytes; `default` when there is no such key, as a dict does."""
+        found = self._read(key)
+        if type(found) is int and found == _abi.NOT_FOUND:
+            return default
+        return self._settle(found, key)
+
+    def get_into(self, key: str, out: Any, *, offset: int = 0, nbytes: int | None = None) -> int:
+        """Copies the object's bytes into memory of yours, and says how many.
+
+        out      a writable contiguous buffer, numpy array or torch tensor on the CPU, or a list of them, which are
+                 filled one after the other
+        offset   where to begin in the object, in bytes
+        nbytes   how many; None is all from there on
+
+        Raises TooSmallError when `out` holds less (nothing is written then), ReadOnlyError when it is read-only,
+        InvalidArgumentError when the range exceeds the object, NotFoundError, BufferError when `out` is not contiguous.
+        """
+        name = _lib.encode_key(key)
+        begin = _parse.count(offset, "offset")
+        wanted = _abi.ALL if nbytes is None else _parse.count(nbytes, "nbytes")
+        outs = out if isinstance(out, (list, tuple)) else [out]
+        copied = c_uint64()
+        spans, loans = self._spans(outs, "out" if outs[:1] == [out] else "each of out")
+        try:
+            status = self._c.moor_get_into(self._id, name, len(name), begin, wanted, spans, len(outs), byref(copied))
+        finally:
+            for loan in loans:
+                loan.end()
+        self._check(status, key)
+        return copied.value
+
+    def _spans(self, outs: Sequence[Any], name: str) -> tuple[Any, list[_memory.Loan]]:
+        torch = sys.modules.get("torch")
+        spans = (_abi.Span * max(len(outs), 1))()
+        loans: list[_memory.Loan] = []
+        try:
+            for i, out in enumerate(outs):
+                if torch is not None and isinstance(out, torch.Tensor):
+                    spans[i] = _abi.Span(*self._torch().span(out, name))
+                    continue
+                loans.append(_memory.writable(out, name))
+                spans[i] = _abi.Span(loans[-1].address, loans[-1].size)
+        except BaseException:
+            for loan in loans:
+                loan.end()
+            raise
+        return spans, loans
+
+    def pop_tensor(self, key: str) -> Any:
+        """Removes the key and hands its bytes over without copying: exclusive, writable, outliving the store.
+
+        A torch tensor, or a numpy array when there is no torch. The memory goes back to the store when it is gone. A
+        pin does not matter. Raises BusyError while anybody views the object, NotFoundError (a KeyError).
+        """
+        name = _lib.encode_key(key)
+        try:
+            module = self._torch()
+        except ImportError:
+            module = None
+            self._numpy()
+        if module is not None:
+            self._check_torch_dtype(key, module)
+        tensor, out = dlpack.out_tensor()
+        self._check(self._c.moor_take_tensor(self._id, name, len(name), out), key)
+        return self._array_of(tensor) if module is None else self._tensor_of(tensor, module)
+
+    def _check_torch_dtype(self, key: str, module: Any) -> None:
+        """Before the object is taken out of the store: can it be handed over at all?"""
+        dtype = self.describe(key).dtype
+        if dtype is not None and not hasattr(module.torch, dtype):
+            raise UnsupportedError(f"torch has no dtype {dtype}; get_buffer gives the bytes")
+
+    # ---- names ----
+
+    @overload
+    def exists(self, keys: str) -> bool: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def exists(self, keys: Iterable[str]) -> list[bool]: ...
+
+    def exists(self, keys: str | Iterable[str]) -> bool | list[bool]:
+        """Whether a key is there; for several keys a list."""
+        if isinstance(keys, str):
+            return keys in self
+        packed = _lib.PackedKeys(_lib.key_list(keys))
+        found = (ctypes.c_uint8 * max(packed.count, 1))()
+        self._check(self._c.moor_exists(self._id, packed.pointer(), found))
+        return [bool(one) for one in found[: packed.count]]
+
+    def count_leading(self, keys: Iterable[str]) -> int:
+        """How many of the keys are there before the first that is not."""
+        packed = _lib.PackedKeys(_lib.key_list(keys))
+        count = c_uint64()
+        self._check(self._c.moor_count_leading(self._id, packed.pointer(), byref(count)))
+        return count.value
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """All keys that start with `prefix`, in no particular order.
+
+        A key that is there throughout the call comes exactly once; others come at most once.
+        """
+        start = _lib.encode_key(prefix)
+        cursor, count = c_uint64(0), c_uint64()
+        room = ctypes.create_string_buffer(_LIST_BYTES)
+        ends = (c_uint64 * _LIST_KEYS)()
+        found: list[str] = []
+        while cursor.value != _abi.LIST_END:
+            self._check(
+                self._c.moor_list_keys(
+                    self._id, start, len(start), byref(cursor), room, _LIST_BYTES, ends, _LIST_KEYS, byref(count)
+                )
+            )
+            found.extend(_unpacked(room, ends[: count.value]))
+        return found
+
+    def remove(self, key: str, *, missing_ok: bool = False) -> bool:
+        """Removes a key, at once; its bytes go when the last view of them goes.
+
+        Returns whether it was there. Raises NotFoundError (a KeyError) when it was not, unless `missing_ok`.
+        """
+        name = _lib.encode_key(key)
+        status = self._c.moor_remove(self._id, name, len(name))
+        if status == _abi.NOT_FOUND and missing_ok:
+            return False
+        self._check(status, key)
+        return True
+
+    def clear(self) -> int:
+        """Removes all keys, and says how many there were. Views stay."""
+        removed = c_uint64()
+        self._check(self._c.moor_clear(self._id, byref(removed)))
+        return removed.value
+
+    def pin(self, key: str) -> None:
+        """Protects a name against eviction, nothing else. Idempotent; it stays with the name through replace."""
+        name = _lib.encode_key(key)
+        self._check(self._c.moor_pin(self._id, name, len(name)), key)
+
+    def unpin(self, key: str) -> None:
+        """Ends the protection. Idempotent."""
+        name = _lib.encode_key(key)
+        self._check(self._c.moor_unpin(self._id, name, len(name)), key)
+
+    def describe(self, key: str) -> Description:
+        """Size, dtype, shape, metadata and state of an object. Raises NotFoundError (a KeyError)."""
+        name = _lib.encode_key(key)
+        d = _abi.Description(struct_size=ctypes.sizeof(_abi.Description))
+        self._check(self._c.moor_describe(self._id, name, len(name), d), key)
+        is_tensor = bool(d.flags & _abi.DESC_TENSOR)
+        return Description(
+            key=key,
+            nbytes=d.size,
+            extent=d.extent,
+            dtype=_dtypes.name_of(d.dtype.code, d.dtype.bits, d.dtype.lanes) if is_tensor else None,
+            shape=tuple(d.shape[: d.ndim]) if is_tensor else (d.size,),
+            seq=d.seq,
+            views=d.views,
+            pinned=bool(d.flags & _abi.DESC_PINNED),
+            adopted=bool(d.flags & _abi.DESC_ADOPTED),
+            meta=bytes(d.meta[: d.meta_size]),
+        )
+
+    # ---- counters and upkeep ----
+
+    def stats(self) -> Stats:
+        """Counters and gauges."""
+        raw = self._raw_stats()
+        values = {name: getattr(raw, name) for name in _STATS}
+        values["hugepages"] = raw.hugepages != _abi.HUGEPAGES["off"]
+        return Stats(**values)
+
+    def _raw_stats(self) -> _abi.Stats:
+        raw = _abi.Stats(struct_size=ctypes.sizeof(_abi.Stats))
+        self._check(self._c.moor_get_stats(self._id, raw))
+        return raw
+
+    def borrows(self) -> list[Borrow]:
+        """What is viewed at this moment, and how often: what keeps memory from being used again."""
+        size, count = _LIST_BYTES, 64
+        while True:
+            room = ctypes.create_string_buffer(size)
+            entries = (_abi.Borrow * count)()
+            found, needed = c_uint64(), c_uint64()
+            status = self._c.moor_list_borrows(self._id, room, size, entries, count, byref(found), byref(needed))
+            if status != _abi.TOO_SMALL:
+                break
+            size, count = needed.value + _LIST_BYTES, found.value + 64  # there may be more of them by then
+        self._check(status)
+        listed = entries[: found.value]
+        keys = _unpacked(room, [one.key_end for one in listed])
+        return [_borrow(key, one) for key, one in zip(keys, listed)]
+
+    def trim(self) -> int:
+        """Gives free memory back to the system, and says how many bytes."""
+        freed = c_uint64()
+        self._check(self._c.moor_trim(self._id, byref(freed)))
+        return freed.value
+
+    # ---- files ----
+
+    def import_safetensors(
+        self,
+        path: str | os.PathLike[str],
+        prefix: str = "",
+        *,
+        if_exists: IfExists = "replace",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Stores every tensor of a safetensors file under `prefix` + its name, and says how many.
+
+        The file is read straight into the store's memory. The tensors appear when all of them are read: an exception
+        means that nothing was stored. `progress(done, total)` is called now and then, with bytes; an exception raised
+        in it stops the import and comes out here, as Ctrl-C does.
+
+        Raises IOFailedError (an OSError), FormatError, CapacityError, ExistsError, CancelledError.
+        """
+        start = _lib.encode_key(prefix)
+        count = c_uint64()
+        name = _file_name(path)
+
+        def operation(options: _abi.FileOptions) -> int:
+            return int(self._c.moor_import_safetensors(self._id, name, start, len(start), options, byref(count)))
+
+        self._run(operation, _parse.choice(if_exists, "if_exists", _IF_EXISTS), progress)
+        return count.value
+
+    def export_safetensors(
+        self,
+        path: str | os.PathLike[str],
+        keys: Iterable[str] | None = None,
+        *,
+        prefix: str = "",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Writes objects into a new safetensors file, which appears complete or not at all.
+
+        keys      which objects; None is all that start with `prefix`
+        prefix    cut off from every key to make the name in the file; every key must start with it
+        progress  as in `import_safetensors`
+
+        Raises NotFoundError, which names the key, IOFailedError (an OSError), UnsupportedError for a dtype that the
+        format does not have.
+        """
+        names = self.keys(prefix) if keys is None else _lib.key_list(keys)
+        packed = _lib.PackedKeys(names)
+        for key in names:
+            if not key.startswith(prefix):
+                raise InvalidArgumentError(f"prefix {prefix!r} is not the beginning of key {key!r}")
+        name, cut = _file_name(path), len(_lib.encode_key(prefix))
+
+        def operation(options: _abi.FileOptions) -> int:
+            return int(self._c.moor_export_safetensors(self._id, name, packed.pointer(), cut, options))
+
+        self._run(operation, 0, progress)
+
+    def _run(self, operation: Callable[[_abi.FileOptions], int], if_exists: int, progress: _files.Step | None) -> None:
+        status, text = _files.run(self._library, operation, if_exists, progress)
+        if status < 0:
+            raise error_for(status, text, closed=self._closed)
+
+    # ---- the end ----
+
+    def close(self, wait: bool = False) -> None:
+        """Closes the store. Idempotent.
+
+        Views stay valid; the memory is given back when the last of them is gone. How many there are, and their keys, is
+        logged to the logger "moorage". Long copies in other threads end with CancelledError. Taking a store with many
+        objects down goes on in the background; `wait=True` waits for it.
+        """
+        if self._closed:
+            return
+        self._log_views()
+        self._closed = True
+        status = self._c.moor_store_close(self._id, _abi.CLOSE_WAIT if wait else 0)
+        if status not in (_abi.OK, _abi.FORKED, _BAD_HANDLE):  # closed by another thread, or not ours to close
+            self._fail(status)
+
+    def _log_views(self) -> None:
+        try:
+            count = self._raw_stats().borrowed_objects
+            if not count:
+                return
+            names = [one.key for one in self.borrows() if one.key][:10] if count <= _NAMES_UP_TO else []
+        except MoorageError:
+            return  # in a forked child, or closed by another thread meanwhile
+        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "") if names else "too many to list"
+        _log.warning(
+            "a store is closed while %d of its objects are viewed (%s); "
+            "their memory is given back when the last view is gone",
+            count,
+            listed,
+        )
+
+    def __del__(self) -> None:
+        if self._closed:
+            return
+        try:
+            self._closed = True
+            self._c.moor_store_close(self._id, 0)
+        except Exception:  # noqa: S110, SIM105 - the interpreter may be half gone, contextlib too
+            pass
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- what Python asks of an object ----
+
+    def __contains__(self, key: object) -> bool:
+        found = self._has(key)
+        if found is None or found < 0:
+            self._settle(found, key)
+        return bool(found)
+
+    def __len__(self) -> int:
+        return int(self._raw_stats().objects)
+
+    def __bool__(self) -> bool:
+        return True
+
+    __iter__ = None
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise TypeError(
+            "store[key] does not say what it should give: use store.get_tensor(key) for torch, store.get_array(key) "
+            "for numpy, or store.get_buffer(key) for bytes"
+        )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "a Store cannot be pickled or copied: its memory belongs to this process. Send the tensors themselves, or "
+            "open a store in the other process"
+        )
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return "<moorage.Store, closed>"
+        try:
+            raw = self._raw_stats()
+        except MoorageError as error:
+            return f"<moorage.Store, {type(error).__name__}>"
+        return f"<moorage.Store: {raw.objects} objects, {raw.used} of {raw.capacity} bytes used>"
+
+
+_BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
+_STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
+_STAGE_FROM = 64 << 10  # bytes
+_LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
+_NAMES_UP_TO = 10_000  # viewed objects; with more of them a list is of no use to anybody
+
+
+def _file_name(path: str | os.PathLike[str]) -> bytes:
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise InvalidArgumentError(f"path {path!r} holds a zero byte")
+    return name
+
+
+def _flattened(part: Any, index: int) -> bytes:
+    """A strided part as bytes: a part is one piece of memory, so this one costs a second copy."""
+    try:
+        return memoryview(part).tobytes()
+    except TypeError:
+        raise TypeError(f"part {index} must have the buffer protocol, not {type(part).__name__}") from None
+
+
+def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:
+    keys, begin, view = [], 0, memoryview(room)
+    for end in ends:
+        keys.append(_lib.decode_key(bytes(view[begin:end])))
+        begin = end
+    return keys
+
+
+def _borrow(key: str, one: Any) -> Borrow:
+    return Borrow(
+        key=key,
+        views=one.views,
+        nbytes=one.size,
+        seq=one.seq,
+        unnamed=bool(one.flags & _abi.BORROW_UNNAMED),
+        reserved=bool(one.flags & _abi.BORROW_RESERVED),
+        child=bool(one.flags & _abi.BORROW_CHILD),
+    )
