@@ -222,7 +222,7 @@ static void print_line(const moor_region *r, int in_writer, const siginfo_t *inf
   } else if (r->huge && !moor_alive()) {
     say(&l, "moorage: a forked child wrote to memory of its parent's store with huge pages; use copy() before the fork\n");
   } else {
-    say(&l, "moorage: a write to a tensor after it was adopted by the store");
+    say(&l, "moorage: a write to an adopted tensor");
     say_object(&l, r, offset);
     say(&l, "; the object cannot change any more: write before adopt(), or to a copy()\n");
   }

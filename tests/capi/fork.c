@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Forks over the stand-in: what a child reads, what it cannot change, and when its parent uses memory again.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "expect.h"
+#include "standin.h"
+
+#define BIG (128u << 10)
+
+static moor_store store;
+
+static void put(const char *key, char byte, uint64_t size) {
+  char *data = malloc(size);
+  memset(data, byte, size);
+  EXPECT_OK(moor_put(store, key, strlen(key), data, size, NULL, NULL));
+  free(data);
+}
+
+static DLManagedTensorVersioned *get(const char *key, uint32_t mode) {
+  DLManagedTensorVersioned *t;
+  EXPECT_OK(moor_get_tensor(store, key, strlen(key), mode, &t));
+  return t;
+}
+
+static void end(DLManagedTensorVersioned *t) { t->deleter(t); }
+
+static char *bytes(DLManagedTensorVersioned *t) { return t->dl_tensor.data; }
+
+static int all(const char *p, char byte, uint64_t size) {
+  for (uint64_t i = 0; i < size; i++) {
+    if (p[i] != byte) return 0;
+  }
+  return 1;
+}
+
+/* A child that waits for a byte through a pipe before it runs, so that the parent can do its part first. */
+typedef struct child {
+  pid_t pid;
+  int go;
+} child;
+
+static child start(void (*body)(void *), void *with) {
+  int ends[2];
+  EXPECT(pipe2(ends, O_CLOEXEC) == 0);
+  pid_t pid = fork();
+  EXPECT(pid >= 0);
+  if (pid == 0) {
+    char byte;
+    close(ends[1]);
+    EXPECT(read(ends[0], &byte, 1) == 1);
+    body(with);
+    _exit(0);
+  }
+  close(ends[0]);
+  return (child){pid, ends[1]};
+}
+
+static void finish(child c) {
+  int status;
+  EXPECT(write(c.go, "", 1) == 1);
+  close(c.go);
+  EXPECT(waitpid(c.pid, &status, 0) == c.pid);
+  EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static uint64_t held(void) {
+  standin_state s;
+  standin_drain();
+  standin_state_get(&s);
+  return s.held;
+}
+
+/* Uses every extent that is free, so that whatever could be overwritten is. */
+static void churn(char byte) {
+  for (int i = 0; i < 4 * STANDIN_SLOTS; i++) put("31", byte, BIG);
+  EXPECT_OK(moor_remove(store, "31", 2));
+}
+
+typedef struct views {
+  DLManagedTensorVersioned *view, *window, *copy;
+  moor_buffer buffer;
+} views;
+
+static void read_and_release(void *with) {
+  views *v = with;
+  EXPECT(all(bytes(v->view), 'a', BIG));
+  EXPECT(all(bytes(v->window), 'a', BIG));
+  EXPECT(all(bytes(v->copy), 'a', BIG));
+  EXPECT(all(v->buffer.data, 'a', BIG) && memcmp(v->buffer.meta, "1", 1) == 0);
+  end(v->view);
+  end(v->window);
+  end(v->copy);
+  v->buffer.release(&v->buffer);
+}
+
+static void child_reads_what_it_inherited(void) {
+  views v;
+  put("1", 'a', BIG);
+  v.view = get("1", MOOR_MODE_VIEW);
+  v.window = get("1", MOOR_MODE_COW);
+  v.copy = get("1", MOOR_MODE_COPY);
+  EXPECT_OK(moor_get_buffer(store, "1", 1, MOOR_MODE_VIEW, &v.buffer));
+  child c = start(read_and_release, &v);
+  end(v.view);
+  end(v.window);
+  end(v.copy);
+  v.buffer.release(&v.buffer);
+  EXPECT_OK(moor_remove(store, "1", 1));
+  EXPECT(held() == 1);
+  churn('z');
+  EXPECT(held() == 1);
+  finish(c);
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+}
+
+static void is_refused(void *with) {
+  DLManagedTensorVersioned *t = with, *other;
+  moor_store another;
+  uint64_t size;
+  EXPECT_STATUS(moor_get_tensor(store, "1", 1, MOOR_MODE_VIEW, &other), MOOR_ERR_FORKED);
+  EXPECT_STATUS(moor_get(store, "1", 1, NULL, 0, &size), MOOR_ERR_FORKED);
+  EXPECT_STATUS(moor_put(store, "1", 1, "", 0, NULL, NULL), MOOR_ERR_FORKED);
+  EXPECT_STATUS(moor_store_open(NULL, &another), MOOR_ERR_FORKED);
+  EXPECT_STATUS(moor_store_close(store, 0), MOOR_ERR_FORKED);
+  EXPECT(strstr(moor_last_error(), "spawn") != NULL);
+  end(t);
+}
+
+static void child_is_refused(void) {
+  put("1", 'b', 100);
+  DLManagedTensorVersioned *t = get("1", MOOR_MODE_VIEW);
+  finish(start(is_refused, t));
+  end(t);
+  EXPECT_OK(moor_remove(store, "1", 1));
+}
+
+typedef struct writable {
+  DLManagedTensorVersioned *taken, *reserved, *window;
+} writable;
+
+static void writes(void *with) {
+  writable *w = with;
+  memset(bytes(w->taken), 'X', BIG);
+  memset(bytes(w->reserved), 'X', BIG);
+  memset(bytes(w->window), 'X', BIG);
+  memset(standin_writer(), 'X', (size_t)STANDIN_SLOTS * STANDIN_SLOT_SIZE); /* all of the store, as far as it knows */
+  end(w->taken);
+  end(w->reserved);
+  end(w->window);
+}
+
+static void child_cannot_change_its_parents_bytes(void) {
+  writable w;
+  int64_t shape = BIG;
+  DLTensor like = {.ndim = 1, .dtype = {kDLUInt, 8, 1}, .shape = &shape};
+  put("2", 't', BIG);
+  put("3", 'v', BIG);
+  EXPECT_OK(moor_take_tensor(store, "2", 1, &w.taken));
+  EXPECT_OK(moor_empty_tensor(store, &like, &w.reserved));
+  memset(bytes(w.reserved), 'r', BIG);
+  w.window = get("3", MOOR_MODE_COW);
+  finish(start(writes, &w));
+  EXPECT(all(bytes(w.taken), 't', BIG));
+  EXPECT(all(bytes(w.reserved), 'r', BIG));
+  EXPECT(all(bytes(w.window), 'v', BIG));
+  DLManagedTensorVersioned *v = get("3", MOOR_MODE_VIEW);
+  EXPECT(all(bytes(v), 'v', BIG));
+  end(v);
+  end(w.taken);
+  end(w.reserved);
+  end(w.window);
+  EXPECT_OK(moor_remove(store, "3", 1));
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+}
+
+/* get, fork, release, get, release, replace: the second view must not make the first forgotten. */
+static void read_c(void *with) { EXPECT(all(bytes(with), 'c', BIG)); }
+
+static void get_fork_release_get_release_replace(void) {
+  put("4", 'c', BIG);
+  DLManagedTensorVersioned *t = get("4", MOOR_MODE_VIEW);
+  child c = start(read_c, t);
+  end(t);
+  end(get("4", MOOR_MODE_VIEW));
+  put("4", 'd', BIG);
+  churn('z');
+  EXPECT(held() == 1);
+  finish(c);
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+  EXPECT_OK(moor_remove(store, "4", 1));
+}
+
+static void what_is_viewed_later_is_not_held(void) {
+  put("5", 'e', BIG);
+  child c = start(read_c, NULL);
+  (void)read_c;
+  end(get("5", MOOR_MODE_VIEW));
+  EXPECT_OK(moor_remove(store, "5", 1));
+  EXPECT(held() == 0);
+  int status;
+  kill(c.pid, SIGKILL);
+  EXPECT(waitpid(c.pid, &status, 0) == c.pid);
+  close(c.go);
+  EXPECT(standin_await_children());
+}
+
+/* Closes every descriptor, so that the pipe says that it ended. */
+static void close_all_and_read(void *with) {
+  for (int fd = 3; fd < 1024; fd++) close(fd);
+  usleep(300000);
+  EXPECT(all(bytes(with), 'c', BIG));
+}
+
+static void closed_descriptors_do_not_fool(void) {
+  put("6", 'c', BIG);
+  DLManagedTensorVersioned *t = get("6", MOOR_MODE_VIEW);
+  child c = start(close_all_and_read, t);
+  end(t);
+  EXPECT_OK(moor_remove(store, "6", 1));
+  EXPECT(write(c.go, "", 1) == 1);
+  usleep(150000);
+  EXPECT(held() == 1);
+  churn('z');
+  int status;
+  EXPECT(waitpid(c.pid, &status, 0) == c.pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  close(c.go);
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+}
+
+/* The child's own child goes on reading after it is gone. */
+static int report[2];
+
+static void leave_a_grandchild(void *with) {
+  pid_t pid = fork();
+  EXPECT(pid >= 0);
+  if (pid != 0) _exit(0);
+  usleep(300000);
+  char good = all(bytes(with), 'c', BIG) ? 'y' : 'n';
+  end(with);
+  EXPECT(write(report[1], &good, 1) == 1);
+  _exit(0);
+}
+
+static void grandchild_is_waited_for(void) {
+  EXPECT(pipe(report) == 0);
+  put("7", 'c', BIG);
+  DLManagedTensorVersioned *t = get("7", MOOR_MODE_VIEW);
+  child c = start(leave_a_grandchild, t);
+  end(t);
+  EXPECT_OK(moor_remove(store, "7", 1));
+  finish(c);
+  usleep(100000);
+  EXPECT(held() == 1);
+  churn('z');
+  char good = 0;
+  EXPECT(read(report[0], &good, 1) == 1 && good == 'y');
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+  close(report[0]);
+  close(report[1]);
+}
+
+static void killed_child_is_noticed(void) {
+  put("8", 'c', BIG);
+  DLManagedTensorVersioned *t = get("8", MOOR_MODE_VIEW);
+  child c = start(read_c, t);
+  end(t);
+  EXPECT_OK(moor_remove(store, "8", 1));
+  EXPECT(held() == 1);
+  kill(c.pid, SIGKILL);
+  EXPECT(standin_await_children()); /* while it is still a zombie */
+  EXPECT(held() == 0);
+  int status;
+  EXPECT(waitpid(c.pid, &status, 0) == c.pid);
+  close(c.go);
+}
+
+static void exec_sleep(void *with) {
+  (void)with;
+  execlp("sleep", "sleep", "20", (char *)NULL);
+  _exit(3);
+}
+
+static void exec_ends_the_hold(void) {
+  put("9", 'c', BIG);
+  DLManagedTensorVersioned *t = get("9", MOOR_MODE_VIEW);
+  child c = start(exec_sleep, t);
+  end(t);
+  EXPECT_OK(moor_remove(store, "9", 1));
+  EXPECT(write(c.go, "", 1) == 1);
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+  int status;
+  EXPECT(waitpid(c.pid, &status, WNOHANG) == 0); /* it lives, as another program */
+  kill(c.pid, SIGKILL);
+  EXPECT(waitpid(c.pid, &status, 0) == c.pid);
+  close(c.go);
+}
+
+/* Without descriptors a child cannot be followed: what it may read is kept for ever, and counted. Comes last. */
+static void unfollowed_child_holds_for_ever(void) {
+  int taken[4096], n = 0;
+  put("10", 'c', BIG);
+  DLManagedTensorVersioned *t = get("10", MOOR_MODE_VIEW);
+  EXPECT(moor_children_unfollowed() == 0);
+  while (n < 4096 && (taken[n] = dup(0)) >= 0) n++;
+  EXPECT(errno == EMFILE);
+  pid_t pid = fork();
+  EXPECT(pid >= 0);
+  if (pid == 0) {
+    EXPECT(all(bytes(t), 'c', BIG));
+    _exit(0);
+  }
+  while (n > 0) close(taken[--n]);
+  int status;
+  EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+  EXPECT(moor_children_unfollowed() == 1);
+  end(t);
+  EXPECT_OK(moor_remove(store, "10", 2));
+  usleep(50000);
+  EXPECT(held() == 1);
+  /* What is viewed from now on is not. */
+  put("11", 'c', BIG);
+  end(get("11", MOOR_MODE_VIEW));
+  EXPECT_OK(moor_remove(store, "11", 2));
+  EXPECT(held() == 1);
+}
+
+static int open_descriptors(void) {
+  int n = 0;
+  for (int fd = 0; fd < 1024; fd++) n += fcntl(fd, F_GETFD) >= 0;
+  return n;
+}
+
+int main(void) {
+  EXPECT_OK(moor_store_open(NULL, &store));
+  int before = open_descriptors();
+#define RUN(test)            \
+  do {                       \
+    test();                  \
+    printf("ok %s\n", #test); \
+    fflush(stdout);          \
+  } while (0)
+  RUN(child_reads_what_it_inherited);
+  RUN(child_is_refused);
+  RUN(child_cannot_change_its_parents_bytes);
+  RUN(get_fork_release_get_release_replace);
+  RUN(what_is_viewed_later_is_not_held);
+  RUN(closed_descriptors_do_not_fool);
+  RUN(grandchild_is_waited_for);
+  RUN(killed_child_is_noticed);
+  RUN(exec_ends_the_hold);
+  EXPECT(open_descriptors() == before);
+  RUN(unfollowed_child_holds_for_ever);
+  return 0;
+}
