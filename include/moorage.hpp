@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// moorage.hpp - moorage.h for C++17 and later: objects that release themselves, exceptions instead of statuses.
+// Header only; link with libmoorage. What a call does, and which errors it has, stands in moorage.h.
+//
+// Everything here can be moved and not copied. An object is not safe for concurrent use itself, but a Store is, and views
+// may end in any order, on any thread, also after their Store.
+#ifndef MOORAGE_HPP_
+#define MOORAGE_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#if __cplusplus >= 202002L
+#include <span>
+#endif
+
+#include "moorage.h"
+
+namespace moorage {
+
+// A failed call: what() is the text, status() one of MOOR_ERR_*.
+class Error : public std::runtime_error {
+ public:
+  Error(std::int32_t status, const char *text)
+      : std::runtime_error(std::string(moor_status_name(status)) + ": " + text), status_(status) {}
+  std::int32_t status() const noexcept { return status_; }
+
+ private:
+  std::int32_t status_;
+};
+
+namespace detail {
+inline void check(std::int32_t status) {
+  if (status < 0) throw Error(status, moor_last_error());
+}
+}  // namespace detail
+
+// Elements that belong to somebody else. In C++20 it becomes a std::span by itself.
+#if __cplusplus >= 202002L
+template <class T>
+using Span = std::span<T>;
+#else
+template <class T>
+class Span {
+ public:
+  constexpr Span() noexcept = default;
+  constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+  constexpr T *data() const noexcept { return data_; }
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  constexpr T *begin() const noexcept { return data_; }
+  constexpr T *end() const noexcept { return data_ + size_; }
+  constexpr T &operator[](std::size_t i) const { return data_[i]; }
+  constexpr Span subspan(std::size_t offset, std::size_t count) const { return {data_ + offset, count}; }
+
+ private:
+  T *data_ = nullptr;
+  std::size_t size_ = 0;
+};
+#endif
+
+enum class Mode : std::uint32_t { view = MOOR_MODE_VIEW, cow = MOOR_MODE_COW, copy = MOOR_MODE_COPY };
+enum class IfExists : std::uint32_t {
+  replace = MOOR_IF_EXISTS_REPLACE,
+  keep = MOOR_IF_EXISTS_KEEP,
+  raise = MOOR_IF_EXISTS_RAISE
+};
+
+struct PutOptions {
+  IfExists if_exists = IfExists::replace;
+  std::string_view meta = {};
+  std::uint32_t flags = 0;
+
+  moor_put_options to_c() const noexcept {
+    moor_put_options o{};
+    o.struct_size = sizeof o;
+    o.if_exists = static_cast<std::uint32_t>(if_exists);
+    o.meta = meta.data();
+    o.meta_size = meta.size();
+    o.flags = flags;
+    return o;
+  }
+};
+
+// A tensor that was handed out: a view of the store's bytes, a copy-on-write window, or a copy, by mode.
+class View {
+ public:
+  View() noexcept = default;
+  explicit View(DLManagedTensorVersioned *owned) noexcept : tensor_(owned) {}
+  View(View &&from) noexcept : tensor_(std::exchange(from.tensor_, nullptr)) {}
+  View &operator=(View &&from) noexcept {
+    if (this != &from) {
+      reset();
+      tensor_ = std::exchange(from.tensor_, nullptr);
+    }
+    return *this;
+  }
+  ~View() { reset(); }
+
+  explicit operator bool() const noexcept { return tensor_ != nullptr; }
+  const DLTensor &dl() const noexcept { return tensor_->dl_tensor; }
+  DLDataType dtype() const noexcept { return dl().dtype; }
+  Span<const std::int64_t> shape() const noexcept { return {dl().shape, static_cast<std::size_t>(dl().ndim)}; }
+  bool read_only() const noexcept { return (tensor_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0; }
+  bool copied() const noexcept { return (tensor_->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0; }
+
+  std::size_t size_bytes() const noexcept {
+    std::size_t bits = static_cast<std::size_t>(dl().dtype.bits) * dl().dtype.lanes;
+    for (std::int32_t i = 0; i < dl().ndim; i++) bits *= static_cast<std::size_t>(dl().shape[i]);
+    return (bits + 7) / 8;
+  }
+  Span<const std::byte> bytes() const noexcept { return {static_cast<const std::byte *>(dl().data), size_bytes()}; }
+
+  // All elements, in row-major order. T must have the size of the dtype.
+  template <class T>
+  Span<const T> elements() const {
+    return {static_cast<const T *>(dl().data), count_of(sizeof(T))};
+  }
+  // The same to write to; refused in mode view.
+  template <class T>
+  Span<T> writable_elements() const {
+    if (read_only()) throw Error(MOOR_ERR_READ_ONLY, "a view is read-only; get it with Mode::cow or Mode::copy");
+    return {static_cast<T *>(dl().data), count_of(sizeof(T))};
+  }
+
+  // Gives the tensor away, to whoever consumes DLPack. It is theirs to end by its deleter.
+  DLManagedTensorVersioned *release() noexcept { return std::exchange(tensor_, nullptr); }
+  void reset() noexcept {
+    if (tensor_ != nullptr) tensor_->deleter(tensor_);
+    tensor_ = nullptr;
+  }
+
+ private:
+  std::size_t count_of(std::size_t element) const {
+    if (std::size_t{dtype().bits} * dtype().lanes != 8 * element) {
+      throw Error(MOOR_ERR_INVALID_ARGUMENT, "the elements of the tensor have another size than the type asked for");
+    }
+    return size_bytes() / element;
+  }
+
+  DLManagedTensorVersioned *tensor_ = nullptr;
+};
+
+// The bytes of an object.
+class Buffer {
+ public:
+  Buffer() noexcept = default;
+  explicit Buffer(const moor_buffer &owned) noexcept : buffer_(owned) {}
+  Buffer(Buffer &&from) noexcept : buffer_(from.buffer_) { from.buffer_.release = nullptr; }
+  Buffer &operator=(Buffer &&from) noexcept {
+    if (this != &from) {
+      reset();
+      buffer_ = from.buffer_;
+      from.buffer_.release = nullptr;
+    }
+    return *this;
+  }
+  ~Buffer() { reset(); }
+
+  explicit operator bool() const noexcept { return buffer_.release != nullptr; }
+  const moor_buffer &c() const noexcept { return buffer_; }
+  Span<const std::byte> bytes() const noexcept { return {static_cast<const std::byte *>(buffer_.data), size()}; }
+  std::string_view text() const noexcept { return {static_cast<const char *>(buffer_.data), size()}; }
+  std::size_t size() const noexcept { return static_cast<std::size_t>(buffer_.size); }
+  std::uint64_t seq() const noexcept { return buffer_.seq; }
+  std::string_view meta() const noexcept {
+    return {static_cast<const char *>(buffer_.meta), static_cast<std::size_t>(buffer_.meta_size)};
+  }
+  bool is_tensor() const noexcept { return (buffer_.flags & MOOR_BUFFER_TENSOR) != 0; }
+  DLDataType dtype() const noexcept { return buffer_.dtype; }
+  Span<const std::int64_t> shape() const noexcept { return {buffer_.shape, static_cast<std::size_t>(buffer_.ndim)}; }
+  bool read_only() const noexcept { return (buffer_.flags & MOOR_BUFFER_READ_ONLY) != 0; }
+
+  void reset() noexcept {
+    if (buffer_.release != nullptr) buffer_.release(&buffer_);
+  }
+
+ private:
+  moor_buffer buffer_{};
+};
+
+// Memory of the store without a name. Given back when it ends uncommitted.
+class Reservation {
+ public:
+  Reservation() noexcept = default;
+  Reservation(moor_reservation owned, void *data, std::size_t size) noexcept : id_(owned), data_(data), size_(size) {}
+  Reservation(Reservation &&from) noexcept
+      : id_(std::exchange(from.id_, {})), data_(std::exchange(from.data_, nullptr)), size_(from.size_) {}
+  Reservation &operator=(Reservation &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+      data_ = std::exchange(from.data_, nullptr);
+      size_ = from.size_;
+    }
+    return *this;
+  }
+  ~Reservation() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  Span<std::byte> bytes() const noexcept { return {static_cast<std::byte *>(data_), size_}; }
+
+  // Publishes it under key; tensor gives dtype and shape, nullptr means plain bytes. false: kept the old object, and the
+  // reservation is still open.
+  bool commit(std::string_view key, const DLTensor *tensor = nullptr, const PutOptions &options = {}) {
+    moor_put_options o = options.to_c();
+    moor_put_result result;
+    detail::check(moor_commit(id_, key.data(), key.size(), tensor, &o, &result));
+    if (result.outcome == MOOR_KEPT) return false;
+    id_ = {};
+    return true;
+  }
+  void reset() noexcept {
+    if (id_.id != 0) moor_abort(id_);
+    id_ = {};
+  }
+
+ private:
+  moor_reservation id_{};
+  void *data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// A store, closed at its end. Views of it stay valid.
+class Store {
+ public:
+  // 0: a quarter of the memory this process may use.
+  explicit Store(std::uint64_t capacity = 0) {
+    moor_store_options o{};
+    o.struct_size = sizeof o;
+    o.capacity = capacity;
+    detail::check(moor_store_open(&o, &id_));
+  }
+  explicit Store(const moor_store_options &options) { detail::check(moor_store_open(&options, &id_)); }
+  Store(Store &&from) noexcept : id_(std::exchange(from.id_, {})) {}
+  Store &operator=(Store &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+    }
+    return *this;
+  }
+  ~Store() { reset(); }
+
+  moor_store c() const noexcept { return id_; }
+
+  // Each put says whether it stored: false means that the old object was kept.
+  bool put(std::string_view key, const void *data, std::size_t size, const PutOptions &options = {}) {
+    moor_put_options o = options.to_c();
+    moor_put_result result;
+    detail::check(moor_put(id_, key.data(), key.size(), data, size, &o, &result));
+    return result.outcome != MOOR_KEPT;
+  }
+  bool put(std::string_view key, std::string_view text, const PutOptions &options = {}) {
+    return put(key, text.data(), text.size(), options);
+  }
+  bool put_parts(std::string_view key, std::initializer_list<moor_part> parts, const PutOptions &options = {}) {
+    moor_put_options o = options.to_c();
+    moor_put_result result;
+    detail::check(moor_put_parts(id_, key.data(), key.size(), parts.begin(), parts.size(), &o, &result));
+    return result.outcome != MOOR_KEPT;
+  }
+  bool put_tensor(std::string_view key, const DLTensor &tensor, const PutOptions &options = {}) {
+    moor_put_options o = options.to_c();
+    moor_put_result result;
+    detail::check(moor_put_tensor(id_, key.data(), key.size(), &tensor, &o, &result));
+    return result.outcome != MOOR_KEPT;
+  }
+
+  Reservation reserve(std::size_t size) {
+    moor_reservation id;
+    void *data;
+    detail::check(moor_reserve(id_, size, &id, &data));
+    return Reservation(id, data, size);
+  }
+  // A writable tensor of that dtype and shape, to be filled and given to adopt.
+  View empty_tensor(const DLTensor &like) {
+    DLManagedTensorVersioned *tensor;
+    detail::check(moor_empty_tensor(id_, &like, &tensor));
+    return View(tensor);
+  }
+  bool adopt(std::string_view key, const View &tensor, const PutOptions &options = {}) {
+    moor_put_options o = options.to_c();
+    moor_put_result result;
+    detail::check(moor_adopt_tensor(id_, key.data(), key.size(), &tensor.dl(), &o, &result));
+    return result.outcome != MOOR_KEPT;
+  }
+
+  View get_tensor(std::string_view key, Mode mode = Mode::view) const {
+    DLManagedTensorVersioned *tensor;
+    detail::check(moor_get_tensor(id_, key.data(), key.size(), static_cast<std::uint32_t>(mode), &tensor));
+    return View(tensor);
+  }
+  Buffer get_buffer(std::string_view key, Mode mode = Mode::view) const {
+    moor_buffer buffer;
+    detail::check(moor_get_buffer(id_, key.data(), key.size(), static_cast<std::uint32_t>(mode), &buffer));
+    return Buffer(buffer);
+  }
+  // Into memory of the caller; returns the bytes copied.
+  std::size_t get_into(std::string_view key, void *out, std::size_t capacity, std::uint64_t offset = 0,
+                       std::uint64_t nbytes = MOOR_ALL) const {
+    moor_span span{out, capacity};
+    std::uint64_t copied;
+    detail::check(moor_get_into(id_, key.data(), key.size(), offset, nbytes, &span, 1, &copied));
+    return static_cast<std::size_t>(copied);
+  }
+  // Removes the key and hands its bytes over, exclusive and writable.
+  View take_tensor(std::string_view key) {
+    DLManagedTensorVersioned *tensor;
+    detail::check(moor_take_tensor(id_, key.data(), key.size(), &tensor));
+    return View(tensor);
+  }
+
+  bool exists(std::string_view key) const {
+    std::uint64_t end = key.size();
+    moor_keys keys{key.data(), &end, 1};
+    std::uint8_t found;
+    detail::check(moor_exists(id_, &keys, &found));
+    return found != 0;
+  }
+  void remove(std::string_view key) { detail::check(moor_remove(id_, key.data(), key.size())); }
+  void pin(std::string_view key) { detail::check(moor_pin(id_, key.data(), key.size())); }
+  void unpin(std::string_view key) { detail::check(moor_unpin(id_, key.data(), key.size())); }
+  std::uint64_t clear() {
+    std::uint64_t removed;
+    detail::check(moor_clear(id_, &removed));
+    return removed;
+  }
+  std::uint64_t trim() {
+    std::uint64_t freed;
+    detail::check(moor_trim(id_, &freed));
+    return freed;
+  }
+
+  moor_description describe(std::string_view key) const {
+    moor_description d;
+    d.struct_size = sizeof d;
+    detail::check(moor_describe(id_, key.data(), key.size(), &d));
+    return d;
+  }
+  moor_stats stats() const {
+    moor_stats s;
+    s.struct_size = sizeof s;
+    detail::check(moor_get_stats(id_, &s));
+    return s;
+  }
+  std::vector<std::string> keys(std::string_view prefix = {}) const {
+    std::vector<std::string> found;
+    std::vector<char> buffer(std::size_t{64} << 10);
+    std::vector<std::uint64_t> ends(1024);
+    for (std::uint64_t cursor = 0; cursor != MOOR_LIST_END;) {
+      std::uint64_t count;
+      detail::check(moor_list_keys(id_, prefix.data(), prefix.size(), &cursor, buffer.data(), buffer.size(), ends.data(),
+                                   ends.size(), &count));
+      std::uint64_t start = 0;
+      for (std::uint64_t i = 0; i < count; start = ends[i++]) found.emplace_back(&buffer[start], ends[i] - start);
+    }
+    return found;
+  }
+
+  // Stores every tensor of a safetensors file under prefix + its name; returns how many.
+  std::uint64_t import_safetensors(const std::string &path, std::string_view prefix = {}) {
+    std::uint64_t count;
+    detail::check(moor_import_safetensors(id_, path.c_str(), prefix.data(), prefix.size(), nullptr, &count));
+    return count;
+  }
+
+  // Closes now, and says so when that fails.
+  void close(bool wait = false) { detail::check(moor_store_close(std::exchange(id_, {}), wait ? MOOR_CLOSE_WAIT : 0)); }
+
+ private:
+  void reset() noexcept {
+    if (id_.id != 0) moor_store_close(std::exchange(id_, {}), 0);
+  }
+
+  moor_store id_{};
+};
+
+}  // namespace moorage
+
+#endif  // MOORAGE_HPP_
