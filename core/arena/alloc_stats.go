@@ -9,8 +9,8 @@ type ExtentStats struct {
 	// FreeWarm is free memory that was touched before, FreeCold memory that
 	// was never touched or was given back; with Used they add up to Size.
 	FreeWarm, FreeCold uint64
-	// LargestFree is the longest extent that could be had. With more than a
-	// thousand free blocks of nearly that length it may be up to 3 % more.
+	// LargestFree is the longest stretch of free memory. With more than 64 of
+	// nearly that length it may be up to 3 % more.
 	LargestFree uint64
 	// Touched is memory that may have pages behind it.
 	Touched uint64
@@ -43,7 +43,8 @@ func (a *Extents) Touched() uint64 {
 
 func (a *Extents) touched() uint64 { return a.size - a.cold*a.page }
 
-// largest is the length of the longest free block.
+// largest is the length of the longest free block, as far as a bounded look at
+// the highest class can tell: every allocation that fails asks for it.
 func (a *Extents) largest() (n uint64) {
 	for _, s := range []*bins{&a.warm, &a.rest} {
 		c := s.top()
@@ -51,7 +52,7 @@ func (a *Extents) largest() (n uint64) {
 			continue
 		}
 		b := s.head[c]
-		for left := 1024; b != 0 && left > 0; left-- {
+		for left := 64; b != 0 && left > 0; left-- {
 			n = max(n, a.length(b))
 			b = a.blocks.at(b).after
 		}

@@ -108,8 +108,8 @@ func TestMemoryLimits(t *testing.T) {
 		},
 		"version 1, nested, and a mount point with a space": {
 			map[string]string{
-				"proc/self/mountinfo": mount1 + `33 30 0:29 / /sys/my\040groups rw - cgroup2 cgroup2 rw` + "\n",
-				"proc/self/cgroup":    "5:cpu,cpuacct:/deep\n4:memory:/a/b\n0::/z\n",
+				"proc/self/mountinfo":                            mount1 + `33 30 0:29 / /sys/my\040groups rw - cgroup2 cgroup2 rw` + "\n",
+				"proc/self/cgroup":                               "5:cpu,cpuacct:/deep\n4:memory:/a/b\n0::/z\n",
 				"sys/fs/cgroup/memory/memory.limit_in_bytes":     "9223372036854771712\n",
 				"sys/fs/cgroup/memory/a/memory.limit_in_bytes":   "6442450944\n",
 				"sys/fs/cgroup/memory/a/memory.usage_in_bytes":   "2147483648\n",
