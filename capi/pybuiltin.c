@@ -7,9 +7,10 @@
  * dlsym when the package asks for it. So one library file serves every Python, and a Python without these names falls
  * back to plain ctypes.
  *
- * What a builtin returns: its result; or a negative int, the status of the call that failed (its text is in
- * moor_last_error); or None: "the arguments are not what I know, look at them yourself". Then the Python method finds
- * the words for the exception, or takes the slow road. NULL, a Python exception, is left to what Python itself raises.
+ * Two kinds of builtin. Those that hand something out (tensor, array, buffer) give it, or call `look`, a Python
+ * function, with (key, mode, what came instead) and give what that gives. The others answer with a status when the
+ * call failed. Either way None stands for "the arguments are not what I know, look at them": Python finds the words
+ * for the exception, or takes the slow road.
  *
  * The GIL is held for a look-up in mode view, which neither copies nor waits, and released for everything else that
  * is not small. While it is released we touch no Python object; the caller's references keep the arguments alive.
@@ -38,6 +39,7 @@ typedef struct method_def {
   const char *doc;
 } method_def;
 #define METH_NOARGS 0x4
+#define METH_KEYWORDS 0x2
 #define METH_FASTCALL 0x80
 
 typedef struct type_slot {
@@ -101,6 +103,7 @@ typedef struct py_buffer {
   X(object *, PyLong_FromUnsignedLongLong, (unsigned long long))                \
   X(long, PyLong_AsLong, (object *))                                            \
   X(unsigned long long, PyLong_AsUnsignedLongLong, (object *))                  \
+  X(object *, PyObject_CallFunctionObjArgs, (object *, ...))                    \
   X(int, PyObject_GetBuffer, (object *, py_buffer *, int))                      \
   X(object *, PyObject_Type, (object *))                                        \
   X(object *, PySequence_Tuple, (object *))                                     \
@@ -112,6 +115,7 @@ typedef struct py_buffer {
   X(object *, PyType_GenericAlloc, (object *, ssize))                           \
   X(void *, PyType_GetSlot, (object *, int))                                    \
   X(const char *, PyUnicode_AsUTF8AndSize, (object *, ssize *))                 \
+  X(object *, PyUnicode_InternFromString, (const char *))                       \
   X(void, Py_DecRef, (object *))                                                \
   X(void, Py_IncRef, (object *))
 
@@ -123,6 +127,7 @@ static struct {
   object *buffer_error;
   object *type_error;
   object *value_error;
+  object *modes[3]; /* "view", "cow", "copy", interned as the literals in Python are; by number */
 } py;
 
 static int find(void *where, const char *name, int indirect) {
@@ -136,14 +141,27 @@ static int find(void *where, const char *name, int indirect) {
   return 1;
 }
 
-int32_t moor_py_ready(void) {
-#define FIND(result, name, arguments) && find(&py.name, #name, 0)
-  if (1 PYTHON_FUNCTIONS(FIND) && find(&py.none, "_Py_NoneStruct", 0) &&
-      find(&py.buffer_error, "PyExc_BufferError", 1) && find(&py.type_error, "PyExc_TypeError", 1) &&
-      find(&py.value_error, "PyExc_ValueError", 1))
-    return MOOR_OK;
+static int find_all(void) {
+  int all = 1;
+#define FIND(result, name, arguments) all &= find(&py.name, #name, 0);
+  PYTHON_FUNCTIONS(FIND)
 #undef FIND
-  return MOOR_ERR_UNSUPPORTED;
+  all &= find(&py.none, "_Py_NoneStruct", 0);
+  all &= find(&py.buffer_error, "PyExc_BufferError", 1);
+  all &= find(&py.type_error, "PyExc_TypeError", 1);
+  all &= find(&py.value_error, "PyExc_ValueError", 1);
+  return all;
+}
+
+int32_t moor_py_ready(void) {
+  static const char *const names[] = {"view", "cow", "copy"};
+  if (!find_all()) return MOOR_ERR_UNSUPPORTED;
+  for (int i = 0; i < 3; i++)
+    if ((py.modes[i] = py.PyUnicode_InternFromString(names[i])) == NULL) {
+      py.PyErr_Clear();
+      return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for the names of the modes");
+    }
+  return MOOR_OK;
 }
 
 static object *none(void) {
@@ -181,6 +199,14 @@ static int understand(call *c, object *self, object *key) {
   c->key = py.PyUnicode_AsUTF8AndSize(key, &size);
   c->key_size = (uint64_t)size;
   return c->key != NULL;
+}
+
+/* The number of a mode; -1 when it has to be looked at. */
+static long mode_number(object *mode, object *usual) {
+  if (mode == py.modes[MOOR_MODE_VIEW]) return MOOR_MODE_VIEW;
+  if (mode == py.modes[MOOR_MODE_COW]) return MOOR_MODE_COW;
+  if (mode == py.modes[MOOR_MODE_COPY]) return MOOR_MODE_COPY;
+  return mode == py.none && usual != NULL ? py.PyLong_AsLong(usual) : -1;
 }
 
 /* Below this, moving the bytes costs less than handing the GIL to another thread and getting it back. */
@@ -245,56 +271,127 @@ static int plain_dtype(DLDataType d) {
   return d.lanes == 1 && d.code < sizeof widths && (widths[d.code] & d.bits) == d.bits && d.bits != 0;
 }
 
-/* Takes the tensor over. A torch tensor, or a capsule for what the table may not know. */
-static object *tensor_object(DLManagedTensorVersioned *tensor) {
-  const exchange_table *t = atomic_load_explicit(&exchange, memory_order_acquire);
-  object *made = NULL;
-  if (t == NULL || !plain_dtype(tensor->dl_tensor.dtype)) return capsule_of(tensor);
-  return t->managed_to_object(tensor, &made) == 0 ? made : NULL;
-}
-
 /* ---- getting ---- */
 
-static int32_t fetch(const call *c, long mode, DLManagedTensorVersioned **out) {
-  void *thread = mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread();
-  int32_t status = moor_get_tensor(c->store, c->key, c->key_size, (uint32_t)mode, out);
-  enter_python(thread);
-  return status;
+/* Hands the case to Python. Takes `instead` over; NULL stands for None. */
+static object *look_at(object *look, object *const *args, object *instead) {
+  if (instead == NULL) instead = declined();
+  object *result = py.PyObject_CallFunctionObjArgs(look, args[0], args[1], instead, NULL);
+  py.Py_DecRef(instead);
+  return result;
 }
 
-static object *get_as(object *self, object *const *args, ssize count, object *(*wrap)(DLManagedTensorVersioned *)) {
-  DLManagedTensorVersioned *tensor;
+/* GIL held for a view, else released: a window or a copy takes its time. */
+static void *leave_for(long mode) { return mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread(); }
+
+/* 1 and the tensor; 0 and what Python has to look at (NULL: the arguments). */
+static int fetch(object *id, object *const *args, long mode, DLManagedTensorVersioned **tensor, object **instead) {
   call c;
-  if (count != 2) return wrong_count();
-  if (!understand(&c, self, args[0])) return declined();
-  int32_t status = fetch(&c, py.PyLong_AsLong(args[1]), &tensor);
-  return status == MOOR_OK ? wrap(tensor) : status_object(status);
+  *instead = NULL;
+  if (mode < 0 || !understand(&c, id, args[0])) return 0;
+  void *thread = leave_for(mode);
+  int32_t status = moor_get_tensor(c.store, c.key, c.key_size, (uint32_t)mode, tensor);
+  enter_python(thread);
+  if (status == MOOR_OK) return 1;
+  *instead = status_object(status);
+  return 0;
 }
 
-/* tensor(key, mode) */
+/* Takes the tensor over, in any case. A torch tensor, or NULL and in *instead a capsule that torch did not take. */
+static object *to_torch(DLManagedTensorVersioned *tensor, object *from_dlpack, object **instead) {
+  const exchange_table *t = atomic_load_explicit(&exchange, memory_order_acquire);
+  object *made = NULL;
+  *instead = NULL;
+  if (t != NULL && plain_dtype(tensor->dl_tensor.dtype)) return t->managed_to_object(tensor, &made) == 0 ? made : NULL;
+  object *capsule = capsule_of(tensor);
+  if (capsule == NULL) return NULL;
+  made = py.PyObject_CallFunctionObjArgs(from_dlpack, capsule, NULL);
+  if (made != NULL) {
+    py.Py_DecRef(capsule);
+  } else {
+    py.PyErr_Clear();
+    *instead = capsule;
+  }
+  return made;
+}
+
+/* tensor(key, mode); self is (store, mode of None, look, torch's from_dlpack) */
 static object *get_tensor(object *self, object *const *args, ssize count) {
-  return get_as(self, args, count, tensor_object);
-}
-
-/* capsule(key, mode) */
-static object *get_capsule(object *self, object *const *args, ssize count) {
-  return get_as(self, args, count, capsule_of);
-}
-
-/* unversioned(key, mode): for a torch from before DLPack 1.0 */
-static object *get_unversioned(object *self, object *const *args, ssize count) {
-  DLManagedTensor *tensor;
-  call c;
+  DLManagedTensorVersioned *tensor;
+  object *made, *instead;
   if (count != 2) return wrong_count();
-  if (!understand(&c, self, args[0])) return declined();
-  long mode = py.PyLong_AsLong(args[1]);
-  void *thread = mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread();
-  int32_t status = moor_get_tensor_unversioned(c.store, c.key, c.key_size, (uint32_t)mode, &tensor);
-  enter_python(thread);
-  if (status != MOOR_OK) return status_object(status);
-  object *capsule = py.PyCapsule_New(tensor, unversioned, moor_py_capsule_end);
-  if (capsule == NULL) tensor->deleter(tensor);
-  return capsule;
+  long mode = mode_number(args[1], py.PyTuple_GetItem(self, 1));
+  if (fetch(py.PyTuple_GetItem(self, 0), args, mode, &tensor, &instead)) {
+    made = to_torch(tensor, py.PyTuple_GetItem(self, 3), &instead);
+    if (made != NULL || instead == NULL) return made;
+  }
+  return look_at(py.PyTuple_GetItem(self, 2), args, instead);
+}
+
+/* What numpy's from_dlpack wants to see: an object with __dlpack__. It gives its tensor once. */
+typedef struct carrier {
+  _Atomic(DLManagedTensorVersioned *) tensor;
+} carrier;
+
+static uint64_t head_size; /* of a Python object: ours begins behind it */
+
+static carrier *carrier_of(object *self) { return (carrier *)((char *)self + head_size); }
+
+static void free_object(object *self) {
+  object *type = py.PyObject_Type(self);
+  void (*free_self)(object *) = (void (*)(object *))py.PyType_GetSlot(type, SLOT_FREE);
+  free_self(self);
+  py.Py_DecRef(type); /* ours */
+  py.Py_DecRef(type); /* the object's: heap types are counted by their instances */
+}
+
+static void carrier_dealloc(object *self) {
+  DLManagedTensorVersioned *tensor = atomic_load(&carrier_of(self)->tensor);
+  if (tensor != NULL) tensor->deleter(tensor);
+  free_object(self);
+}
+
+static object *carrier_dlpack(object *self, object *const *args, ssize count, object *names) {
+  DLManagedTensorVersioned *tensor = atomic_exchange(&carrier_of(self)->tensor, NULL);
+  (void)args, (void)count, (void)names;
+  if (tensor != NULL) return capsule_of(tensor);
+  py.PyErr_SetString(py.buffer_error, "this tensor has been handed over already");
+  return NULL;
+}
+
+object *moor_py_carrier_type(uint64_t object_size) {
+  static method_def methods[] = {
+      {"__dlpack__", (void *)carrier_dlpack, METH_FASTCALL | METH_KEYWORDS, NULL},
+      {NULL, NULL, 0, NULL},
+  };
+  static type_slot slots[] = {{SLOT_DEALLOC, (void *)carrier_dealloc}, {SLOT_METHODS, (void *)methods}, {0, NULL}};
+  type_spec spec = {"moorage.dlpack._Carrier", (int)(object_size + sizeof(carrier)), 0, TYPE_HAVE_VERSION_TAG, slots};
+  head_size = object_size;
+  return py.PyType_FromSpec(&spec);
+}
+
+/* Takes the tensor over. An array; NULL without an exception when numpy did not take it. */
+static object *to_numpy(DLManagedTensorVersioned *tensor, object *type, object *from_dlpack) {
+  object *carrying = py.PyType_GenericAlloc(type, 0);
+  if (carrying == NULL) {
+    tensor->deleter(tensor);
+    return NULL;
+  }
+  atomic_store(&carrier_of(carrying)->tensor, tensor);
+  object *made = py.PyObject_CallFunctionObjArgs(from_dlpack, carrying, NULL);
+  if (made == NULL) py.PyErr_Clear();
+  py.Py_DecRef(carrying);
+  return made;
+}
+
+/* array(key, mode); self is (store, look, type of carriers, numpy's from_dlpack) */
+static object *get_array(object *self, object *const *args, ssize count) {
+  DLManagedTensorVersioned *tensor;
+  object *made = NULL, *instead;
+  if (count != 2) return wrong_count();
+  if (fetch(py.PyTuple_GetItem(self, 0), args, mode_number(args[1], NULL), &tensor, &instead))
+    made = to_numpy(tensor, py.PyTuple_GetItem(self, 2), py.PyTuple_GetItem(self, 3));
+  return made != NULL ? made : look_at(py.PyTuple_GetItem(self, 1), args, instead);
 }
 
 typedef struct batch {
@@ -339,40 +436,41 @@ static int pack_keys(batch *b, object *keys) {
   return 1;
 }
 
-/* The list of results, as a tuple when one of them needs a second look. Takes all tensors over. */
-static object *batch_result(batch *b) {
+/* The list of results, as a tuple when one of them needs a look. Takes all tensors over. */
+static object *batch_result(batch *b, object *from_dlpack) {
   int look = 0;
-  object *tuple, *list = py.PyList_New(b->count);
+  object *list = py.PyList_New(b->count);
   for (ssize i = 0; i < b->count; i++) {
     int ok = b->statuses[i] == MOOR_OK;
-    look |= !ok || !plain_dtype(b->tensors[i]->dl_tensor.dtype);
     if (list == NULL) { /* an exception is set; what is left has to be ended */
       if (ok) b->tensors[i]->deleter(b->tensors[i]);
       continue;
     }
-    object *item = ok ? tensor_object(b->tensors[i]) : status_object(b->statuses[i]);
+    object *instead = NULL, *item = ok ? to_torch(b->tensors[i], from_dlpack, &instead) : status_object(b->statuses[i]);
+    look |= !ok || instead != NULL;
+    if (item == NULL) item = instead;
     if (item == NULL || py.PyList_SetItem(list, i, item) != 0) {
       py.Py_DecRef(list);
       list = NULL;
     }
   }
-  if (list == NULL || !(look || atomic_load(&exchange) == NULL)) return list;
-  tuple = py.PyList_AsTuple(list);
+  if (list == NULL || !look) return list;
+  object *tuple = py.PyList_AsTuple(list);
   py.Py_DecRef(list);
   return tuple;
 }
 
-static object *get_batch(uint64_t store, object *keys, long mode) {
+static object *get_batch(uint64_t store, object *keys, long mode, object *from_dlpack) {
   batch b;
   object *result;
   if (!allocate_batch(&b, py.PyTuple_Size(keys))) return py.PyErr_NoMemory();
   int packed = pack_keys(&b, keys);
   if (packed == 1) {
     moor_keys packed_keys = {b.bytes, b.ends, (uint64_t)b.count};
-    void *thread = mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread();
+    void *thread = leave_for(mode);
     int32_t status = moor_get_tensors((moor_store){store}, &packed_keys, (uint32_t)mode, b.tensors, b.statuses);
     enter_python(thread);
-    result = status == MOOR_OK ? batch_result(&b) : status_object(status);
+    result = status == MOOR_OK ? batch_result(&b, from_dlpack) : status_object(status);
   } else {
     result = packed == 0 ? declined() : py.PyErr_NoMemory();
   }
@@ -380,12 +478,14 @@ static object *get_batch(uint64_t store, object *keys, long mode) {
   return result;
 }
 
-/* tensors(keys, mode) */
+/* tensors(keys, mode); self is (store, mode of None, torch's from_dlpack). A list; a tuple with a status or a capsule in
+ * some places; a status of the call; or None. */
 static object *get_tensors(object *self, object *const *args, ssize count) {
   if (count != 2) return wrong_count();
-  object *keys = py.PySequence_Tuple(args[0]);
+  long mode = mode_number(args[1], py.PyTuple_GetItem(self, 1));
+  object *keys = mode < 0 ? NULL : py.PySequence_Tuple(args[0]);
   if (keys == NULL) return declined();
-  object *result = get_batch(store_id(self), keys, py.PyLong_AsLong(args[1]));
+  object *result = get_batch(store_id(py.PyTuple_GetItem(self, 0)), keys, mode, py.PyTuple_GetItem(self, 2));
   py.Py_DecRef(keys);
   return result;
 }
@@ -444,8 +544,6 @@ typedef struct holder {
   _Atomic uint64_t state; /* {ALIVE, exports}: 0 is released */
 } holder;
 
-static uint64_t head_size;
-
 static holder *holder_of(object *self) { return (holder *)((char *)self + head_size); }
 
 static int hold(holder *h) {
@@ -488,12 +586,8 @@ static ssize buffer_length(object *self) {
 
 static void buffer_dealloc(object *self) {
   holder *h = holder_of(self);
-  object *type = py.PyObject_Type(self);
-  void (*free_object)(object *) = (void (*)(object *))py.PyType_GetSlot(type, SLOT_FREE);
   if (atomic_exchange(&h->state, 0) & ALIVE) h->buffer.release(&h->buffer);
   free_object(self);
-  py.Py_DecRef(type); /* ours */
-  py.Py_DecRef(type); /* the object's: heap types are counted by their instances */
 }
 
 /* release() */
@@ -617,18 +711,19 @@ object *moor_py_wrap_tensor(object *type, DLManagedTensorVersioned *tensor) {
   return moor_py_wrap_buffer(type, &buffer);
 }
 
-/* buffer(key, mode); self is (store, type) */
+/* buffer(key, mode); self is (store, look, type of buffers) */
 static object *get_buffer(object *self, object *const *args, ssize count) {
   moor_buffer buffer;
   call c;
   if (count != 2) return wrong_count();
-  if (!understand(&c, py.PyTuple_GetItem(self, 0), args[0])) return declined();
-  long mode = py.PyLong_AsLong(args[1]);
-  void *thread = mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread();
+  object *look = py.PyTuple_GetItem(self, 1);
+  long mode = mode_number(args[1], NULL);
+  if (mode < 0 || !understand(&c, py.PyTuple_GetItem(self, 0), args[0])) return look_at(look, args, NULL);
+  void *thread = leave_for(mode);
   int32_t status = moor_get_buffer(c.store, c.key, c.key_size, (uint32_t)mode, &buffer);
   enter_python(thread);
-  if (status != MOOR_OK) return status_object(status);
-  object *made = moor_py_wrap_buffer(py.PyTuple_GetItem(self, 1), &buffer);
+  if (status != MOOR_OK) return look_at(look, args, status_object(status));
+  object *made = moor_py_wrap_buffer(py.PyTuple_GetItem(self, 2), &buffer);
   if (made == NULL) buffer.release(&buffer);
   return made;
 }
@@ -794,32 +889,23 @@ static object *put_tensor(object *self, object *const *args, ssize count) {
   return declined();
 }
 
-/* ---- all of them ---- */
+/* ---- all of them, by the numbers of moorage/_builtin.py ---- */
 
-static method_def bound_to_id[] = {
+static method_def builtins[] = {
     {"tensor", (void *)get_tensor, METH_FASTCALL, NULL},
-    {"capsule", (void *)get_capsule, METH_FASTCALL, NULL},
-    {"unversioned", (void *)get_unversioned, METH_FASTCALL, NULL},
     {"tensors", (void *)get_tensors, METH_FASTCALL, NULL},
+    {"array", (void *)get_array, METH_FASTCALL, NULL},
+    {"buffer", (void *)get_buffer, METH_FASTCALL, NULL},
     {"read", (void *)get_bytes, METH_FASTCALL, NULL},
     {"has", (void *)has_key, METH_FASTCALL, NULL},
     {"put", (void *)put, METH_FASTCALL, NULL},
     {"put_array", (void *)put_array, METH_FASTCALL, NULL},
     {"put_tensor", (void *)put_tensor, METH_FASTCALL, NULL},
 };
-static method_def bound_to_pair = {"buffer", (void *)get_buffer, METH_FASTCALL, NULL};
-#define BOUND (sizeof bound_to_id / sizeof bound_to_id[0])
 
-object *moor_py_bind(uint64_t store, object *buffer_type) {
-  object *id = py.PyLong_FromUnsignedLongLong(store);
-  if (id == NULL) return NULL;
-  py.Py_IncRef(buffer_type);
-  py.Py_IncRef(id);
-  object *pair = tuple_of((object *[]){id, buffer_type}, 2);
-  object *made[BOUND + 1];
-  for (size_t i = 0; i < BOUND; i++) made[i] = py.PyCFunction_NewEx(&bound_to_id[i], id, NULL);
-  made[BOUND] = pair ? py.PyCFunction_NewEx(&bound_to_pair, pair, NULL) : NULL;
-  py.Py_DecRef(id);
-  if (pair != NULL) py.Py_DecRef(pair);
-  return tuple_of(made, BOUND + 1);
+object *moor_py_bind(int32_t number, object *self) {
+  if (number >= 0 && (size_t)number < sizeof builtins / sizeof builtins[0])
+    return py.PyCFunction_NewEx(&builtins[number], self, NULL);
+  py.PyErr_SetString(py.value_error, "there is no builtin of this number");
+  return NULL;
 }

@@ -17,8 +17,8 @@ typedef struct moor_py_object moor_py_object;
  * implementation, or a libpython that was loaded with RTLD_LOCAL); the text names what is missing. */
 MOOR_PY_EXPORT int32_t moor_py_ready(void);
 
-/* A tuple of builtin functions bound to a store, in the order of moorage/_builtin.py. */
-MOOR_PY_EXPORT moor_py_object *moor_py_bind(uint64_t store, moor_py_object *buffer_type);
+/* The builtin function of this number (moorage/_builtin.py lists them), bound to what it wants as self. */
+MOOR_PY_EXPORT moor_py_object *moor_py_bind(int32_t number, moor_py_object *self);
 
 /* From now on tensors are made and read through this table of torch's (DLPackExchangeAPI); 0 when its version is
  * understood, else MOOR_ERR_UNSUPPORTED. */
@@ -29,6 +29,8 @@ MOOR_PY_EXPORT moor_py_object *moor_py_buffer_type(uint64_t object_size);
 /* An object of such a type that takes over a buffer, or a tensor's bytes. NULL with an exception: nothing was taken. */
 MOOR_PY_EXPORT moor_py_object *moor_py_wrap_buffer(moor_py_object *type, moor_buffer *buffer);
 MOOR_PY_EXPORT moor_py_object *moor_py_wrap_tensor(moor_py_object *type, DLManagedTensorVersioned *tensor);
+/* A new heap type of objects that hand one tensor to numpy. */
+MOOR_PY_EXPORT moor_py_object *moor_py_carrier_type(uint64_t object_size);
 
 /* Destructor of a capsule "dltensor_versioned" or "dltensor": ends the tensor unless a consumer took it. */
 MOOR_PY_EXPORT void moor_py_capsule_end(moor_py_object *capsule);

@@ -317,11 +317,12 @@ HOT = frozenset({"moor_get_tensor", "moor_get_tensor_unversioned", "moor_get_buf
 # What pybuiltin.c exports for this package, called with the GIL held.
 PYTHON_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_py_ready": (c_int32, ()),
-    "moor_py_bind": (ctypes.py_object, (c_uint64, ctypes.py_object)),
+    "moor_py_bind": (ctypes.py_object, (c_int32, ctypes.py_object)),
     "moor_py_use_exchange": (c_int32, (c_void_p,)),
     "moor_py_buffer_type": (ctypes.py_object, (c_uint64,)),
     "moor_py_wrap_buffer": (ctypes.py_object, (ctypes.py_object, POINTER(Buffer))),
     "moor_py_wrap_tensor": (ctypes.py_object, (ctypes.py_object, c_void_p)),
+    "moor_py_carrier_type": (ctypes.py_object, (c_uint64,)),
     "moor_py_capsule_end": (None, (ctypes.py_object,)),
 }
 

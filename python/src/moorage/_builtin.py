@@ -1,32 +1,48 @@
-"""The builtin route: functions that the library made for this Python, bound to a store."""
+"""The builtin route: functions that the library made for this Python, each bound to what it works on.
+
+Those that hand something out give it, or what `SecondLook` gives in its place. The others answer with their result,
+or a negative int (the status of a failure), or None: the arguments are not what they know, look at them.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import buffer
 from ._lib import Library
+from ._look import SecondLook
+from .dlpack import carrier_type
+
+# The order of the table in capi/pybuiltin.c.
+_TENSOR, _TENSORS, _ARRAY, _BUFFER, _READ, _HAS, _PUT, _PUT_ARRAY, _PUT_TENSOR = range(9)
 
 
-class BuiltinRoute(NamedTuple):
-    """In the order of moor_py_bind.
+class BuiltinRoute:
+    """The functions of one store."""
 
-    Each answers with its result, with a negative int (the status of a failure), or with None: the arguments are not
-    what it knows, look at them. `tensor` and `tensors` may give DLPack capsules where a torch tensor is wanted, and
-    `tensors` gives a list when all is well and a tuple when some of it needs a second look.
-    """
+    def __init__(self, library: Library, store: int, look: SecondLook) -> None:
+        self._library = library
+        self._store = store
+        self._look = look
+        bind = library.python.moor_py_bind
+        self.buffer = bind(_BUFFER, (store, look.buffer, buffer.maker(library, "builtin").type))  # (key, mode)
+        self.read = bind(_READ, store)  # (key)
+        self.has = bind(_HAS, store)  # (key)
+        self.put = bind(_PUT, store)  # (key, data, if_exists, meta) -> outcome
+        self.put_array = bind(_PUT_ARRAY, store)  # (key, array, if_exists, meta, code << 8 | bits) -> outcome
 
-    tensor: Any  # (key, mode)
-    capsule: Any  # (key, mode)
-    unversioned: Any  # (key, mode)
-    tensors: Any  # (keys, mode)
-    read: Any  # (key)
-    has: Any  # (key)
-    put: Any  # (key, data, if_exists, meta) -> outcome
-    put_array: Any  # (key, array, if_exists, meta, code << 8 | bits) -> outcome
-    put_tensor: Any  # (key, tensor, if_exists, meta) -> outcome
-    buffer: Any  # (key, mode)
+    def torch(self, module: Any) -> tuple[Any, Any, Any]:
+        """tensor(key, mode), tensors(keys, mode), put_tensor(key, tensor, if_exists, meta) -> outcome."""
+        module.use_exchange(self._library)
+        bind = self._library.python.moor_py_bind
+        usual = self._look.mode
+        return (
+            bind(_TENSOR, (self._store, usual, self._look.tensor, module.from_dlpack)),
+            bind(_TENSORS, (self._store, usual, module.from_dlpack)),
+            bind(_PUT_TENSOR, self._store),
+        )
 
-
-def bind(library: Library, store: int) -> BuiltinRoute:
-    return BuiltinRoute(*library.python.moor_py_bind(store, buffer.maker(library, "builtin").type))
+    def numpy(self, module: Any) -> Any:
+        """array(key, mode)"""
+        carrier = carrier_type(self._library)
+        return self._library.python.moor_py_bind(_ARRAY, (self._store, self._look.array, carrier, module.from_dlpack))

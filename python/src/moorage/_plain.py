@@ -9,24 +9,31 @@ from typing import Any
 
 from . import _abi, _memory, buffer
 from ._lib import Library, PackedKeys, PutCall, encode_key
+from ._look import SecondLook
 from .dlpack import Capsules
 
 _VIEW = _abi.MODES["view"]
 
+# Hot calls have no argtypes: a c_uint64 says how wide a length is. Most keys are short.
+_LENGTHS = [c_uint64(n) for n in range(256)]
+
+
+def _length(name: bytes) -> c_uint64:
+    n = len(name)
+    return _LENGTHS[n] if n < 256 else c_uint64(n)
+
 
 class PlainRoute:
-    """Functions bound to one store. Each answers with its result or with a negative status.
-
-    A look-up in mode view keeps the GIL; everything else releases it.
-    """
+    """Functions bound to one store. A look-up in mode view keeps the GIL; everything else releases it."""
 
     def __init__(self, library: Library, store: int) -> None:
         self._library = library
         self._store = store
-        self._handle = c_uint64(store)  # hot calls have no argtypes: this says how wide it is
+        self._handle = c_uint64(store)
         self._quick = library.quick
         self._hot = library.hot
         self._made: Capsules | None = None
+        self._look: SecondLook | None = None
 
     @property
     def capsules(self) -> Capsules:
@@ -34,43 +41,71 @@ class PlainRoute:
             self._made = Capsules(self._library)
         return self._made
 
-    def capsule(self, key: str, mode: int) -> Any:
-        name = encode_key(key)
-        tensor = c_void_p()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_tensor(self._handle, name, c_uint64(len(name)), mode, byref(tensor))
-        return self.capsules.versioned(tensor) if status == 0 else status
+    # ---- what a Store calls ----
 
-    tensor = capsule
+    def with_look(self, look: SecondLook) -> PlainRoute:
+        self._look = look
+        return self
 
-    def unversioned(self, key: str, mode: int) -> Any:
-        name = encode_key(key)
-        tensor = c_void_p()
-        status: int = self._hot.moor_get_tensor_unversioned(
-            self._handle, name, c_uint64(len(name)), mode, byref(tensor)
-        )
-        return self.capsules.unversioned(tensor) if status == 0 else status
+    def torch(self, module: Any) -> tuple[Any, Any, Any]:
+        """As in `_builtin`."""
+        look, handle, from_dlpack = self._look, self._handle, module.from_dlpack
+        assert look is not None
+        quick, wrap = self._quick.moor_get_tensor, self.capsules.versioned
+        usual, modes = look.mode, _abi.MODES
 
-    def tensors(self, keys: Iterable[str], mode: int) -> Any:
-        """A tuple of capsules and statuses."""
-        packed = PackedKeys(keys)
-        tensors = (c_void_p * packed.count)()
-        statuses = (c_int32 * packed.count)()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_tensors(self._handle, packed.pointer(), mode, tensors, statuses)
-        if status != 0:
-            return status
-        wrap = self.capsules.versioned
-        return tuple([wrap(c_void_p(t)) if s == 0 else s for t, s in zip(tensors, statuses)])
+        def tensor(key: Any, mode: Any) -> Any:
+            number = usual if mode is None else modes.get(mode)
+            if number != _VIEW or type(key) is not str:
+                return look.tensor(key, mode, None)
+            name = encode_key(key)
+            address = c_void_p()
+            status = quick(handle, name, _length(name), _VIEW, byref(address))
+            if status != 0:
+                return look.tensor(key, mode, status)
+            capsule = wrap(address)
+            try:
+                return from_dlpack(capsule)
+            except (RuntimeError, BufferError, ValueError, TypeError):
+                return look.tensor(key, mode, capsule)
 
-    def buffer(self, key: str, mode: int) -> Any:
-        name = encode_key(key)
-        struct = _abi.Buffer()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_buffer(self._handle, name, c_uint64(len(name)), mode, byref(struct))
-        return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
+        def tensors(keys: Any, mode: Any) -> Any:
+            return self.tensors(keys, look.number(mode))
 
-    def read(self, key: str) -> Any:
+        if module.HAS_DLPACK_1:
+            return tensor, tensors, self.put_tensor
+        return self._unversioned_getters(module, look)
+
+    def _unversioned_getters(self, module: Any, look: SecondLook) -> tuple[Any, Any, Any]:
+        """For torch from before DLPack 1.0."""
+
+        def tensor(key: Any, mode: Any) -> Any:
+            found = look.settle(self.unversioned(key, look.number(mode)), key)
+            return module.from_capsule(found, self.capsules)
+
+        def tensors(keys: Any, mode: Any) -> Any:
+            return tuple([self.unversioned(key, look.number(mode)) for key in keys])
+
+        return tensor, tensors, self.put_tensor
+
+    def numpy(self, module: Any) -> Any:
+        look = self._look
+        assert look is not None
+
+        def array(key: Any, mode: Any) -> Any:
+            capsule = self.capsule(key, look.number(mode))
+            if type(capsule) is int:
+                return look.array(key, mode, capsule)
+            made = module.from_capsule(capsule)
+            return look.array(key, mode, None) if made is None else made
+
+        return array
+
+    def buffer(self, key: Any, mode: Any) -> Any:
+        assert self._look is not None
+        return self._look.buffer(key, mode, None)
+
+    def read(self, key: Any) -> Any:
         name = encode_key(key)
         size = c_uint64(512)
         while True:  # the object can be replaced by a larger one in between
@@ -80,13 +115,13 @@ class PlainRoute:
             if status != _abi.TOO_SMALL:
                 return memory.raw[: size.value] if status == 0 else status
 
-    def has(self, key: str) -> int:
+    def has(self, key: Any) -> int:
         packed = PackedKeys([key])
         found = ctypes.c_uint8()
         status: int = self._library.c.moor_exists(self._store, packed.pointer(), byref(found))
         return status or found.value
 
-    def put(self, key: str, data: Any, if_exists: int, meta: Any) -> int | None:
+    def put(self, key: Any, data: Any, if_exists: int, meta: Any) -> int | None:
         name = encode_key(key)
         loan = _memory.dense(data)
         if loan is not None:
@@ -103,7 +138,7 @@ class PlainRoute:
         with loan:
             return self.put_struct(name, _memory.as_bytes_struct(loan), PutCall(if_exists, meta, _abi.PUT_AS_BYTES))
 
-    def put_array(self, key: str, data: Any, if_exists: int, meta: Any, dtype: int) -> int | None:
+    def put_array(self, key: Any, data: Any, if_exists: int, meta: Any, dtype: int) -> int | None:
         loan = _memory.strided(data)
         if loan is None:
             return None
@@ -114,10 +149,46 @@ class PlainRoute:
             struct = _memory.tensor_struct(loan.address, (dtype >> 8, dtype & 0xFF, 1), loan.shape, steps)
             return self.put_struct(encode_key(key), struct, PutCall(if_exists, meta))
 
+    def put_tensor(self, key: Any, tensor: Any, if_exists: int, meta: Any) -> None:
+        """There is no quick way: None sends the caller to `put_struct`."""
+
+    # ---- what both routes use ----
+
+    def capsule(self, key: Any, mode: int) -> Any:
+        """A versioned capsule, or a status."""
+        name = encode_key(key)
+        address = c_void_p()
+        calls = self._quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensor(self._handle, name, _length(name), mode, byref(address))
+        return self.capsules.versioned(address) if status == 0 else status
+
+    def unversioned(self, key: Any, mode: int) -> Any:
+        name = encode_key(key)
+        address = c_void_p()
+        calls = self._quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensor_unversioned(self._handle, name, _length(name), mode, byref(address))
+        return self.capsules.unversioned(address) if status == 0 else status
+
+    def tensors(self, keys: Iterable[Any], mode: int) -> Any:
+        """A tuple of capsules and statuses, or a status."""
+        packed = PackedKeys(keys)
+        addresses = (c_void_p * packed.count)()
+        statuses = (c_int32 * packed.count)()
+        calls = self._quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensors(self._handle, packed.pointer(), mode, addresses, statuses)
+        if status != 0:
+            return status
+        wrap = self.capsules.versioned
+        return tuple([wrap(c_void_p(t)) if s == 0 else s for t, s in zip(addresses, statuses)])
+
+    def buffer_or_status(self, key: Any, mode: int) -> Any:
+        name = encode_key(key)
+        struct = _abi.Buffer()
+        calls = self._quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_buffer(self._handle, name, _length(name), mode, byref(struct))
+        return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
+
     def put_struct(self, name: bytes, struct: Any, call: PutCall) -> int:
         return call.outcome(
             self._library.c.moor_put_tensor(self._store, name, len(name), struct, call.options, call.result)
         )
-
-    def put_tensor(self, key: str, tensor: Any, if_exists: int, meta: Any) -> None:
-        """There is no quick way: None sends the caller to `put_struct`."""

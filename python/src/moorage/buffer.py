@@ -215,6 +215,9 @@ class _Maker:
 
     def from_tensor(self, managed: int) -> Buffer:
         """Takes over the tensor at this address, also when it raises."""
+        if self.type is not None:
+            made: Buffer = self._library.python.moor_py_wrap_tensor(self.type, managed)
+            return made
         return self.from_struct(_struct_of_tensor(managed))
 
 

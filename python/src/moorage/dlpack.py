@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from ctypes import PYFUNCTYPE, byref, c_char_p, c_void_p, py_object
 from typing import Any
 
@@ -73,10 +74,17 @@ class Capsules:
         return self.managed(capsule)
 
 
-def delete(managed: int) -> None:
-    """Ends a DLManagedTensorVersioned that nobody took over."""
-    tensor = _abi.DLManagedTensorVersioned.from_address(managed)  # ours until the next line
-    _abi.DeleteTensor(tensor.deleter)(managed)
+_lock = threading.Lock()
+_carrier: Any = None
+
+
+def carrier_type(library: Library) -> Any:
+    """The type of objects that hand one tensor to numpy."""
+    global _carrier
+    with _lock:
+        if _carrier is None:
+            _carrier = library.python.moor_py_carrier_type(object.__basicsize__)
+        return _carrier
 
 
 def out_tensor() -> tuple[c_void_p, Any]:

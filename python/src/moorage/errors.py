@@ -164,9 +164,9 @@ _FORK_REMEDY = (
 )
 
 
-def error_for(status: int, text: str, *, closed: bool = False) -> MoorageError:
-    """The exception for a negative status. `closed`: a bad handle means that the store has been closed."""
-    if status == BadHandleError.status and closed:
+def error_for(status: int, text: str) -> MoorageError:
+    """The exception for a negative status. A store has its own handle, so a bad one means that it has been closed."""
+    if status == BadHandleError.status:
         return ClosedError("the store is closed")
     kind = BY_STATUS.get(status)
     if kind is None:

@@ -13,7 +13,7 @@ from .errors import UnsupportedError
 # Since 2.1 numpy understands DLPack 1.0, which can say read-only.
 HAS_DLPACK_1 = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
 
-_from_dlpack: Any = getattr(np, "from_dlpack", None)
+from_dlpack: Any = getattr(np, "from_dlpack", None)
 _OWN = {np.dtype(name): _dtypes.TRIPLES[name] for name in _dtypes.NUMPY_OWN}
 
 
@@ -35,7 +35,7 @@ class _Carrier:
 def from_capsule(capsule: Any) -> np.ndarray[Any, Any] | None:
     """An array that owns what is in the capsule; None, and the capsule is as it was, if numpy has no such dtype."""
     try:
-        array: np.ndarray[Any, Any] = _from_dlpack(_Carrier(capsule))
+        array: np.ndarray[Any, Any] = from_dlpack(_Carrier(capsule))
     except (BufferError, RuntimeError, TypeError, ValueError):
         return None
     return array

@@ -11,8 +11,8 @@ from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
-from . import _abi, _builtin, _dtypes, _files, _lib, _memory, _parse, _plain, buffer, dlpack
-from .errors import InvalidArgumentError, MoorageError, NotFoundError, UnsupportedError, error_for
+from . import _abi, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
+from .errors import InvalidArgumentError, MoorageError, UnsupportedError, error_for
 from .records import Borrow, Description, Stats
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ Mode = Literal["view", "cow", "copy"]
 IfExists = Literal["replace", "keep", "raise"]
 
 _log = logging.getLogger("moorage")
-_MODES = _abi.MODES
 _IF_EXISTS = _abi.IF_EXISTS
 
 
@@ -74,7 +73,7 @@ class Store:
         hugepages: Literal["off", "try", "require"] = "off",
         prefault: Literal["none", "background", "open"] = "none",
     ) -> None:
-        self._mode = _parse.choice(mode, "mode", _MODES)
+        self._mode = _parse.choice(mode, "mode", _abi.MODES)
         options = _abi.StoreOptions(
             struct_size=ctypes.sizeof(_abi.StoreOptions),
             eviction=_parse.choice(eviction, "eviction", _abi.EVICTION),
@@ -93,24 +92,27 @@ class Store:
         self._closed = False
         self._route_name = route if library.builtin else "ctypes"
         self._plain = _plain.PlainRoute(library, self._id)
-        self._bind(_builtin.bind(library, self._id) if self._route_name == "builtin" else self._plain)
+        self._look = _look.SecondLook(library, self._plain, self._mode)
+        self._bind()
 
-    def _bind(self, route: Any) -> None:
+    def _bind(self) -> None:
         """Puts the functions that are called often where one look-up finds them."""
+        route: Any = self._plain.with_look(self._look)
+        if self._route_name == "builtin":
+            route = _builtin.BuiltinRoute(self._library, self._id, self._look)
+        self._route = route
         self._buffer = route.buffer
-        self._capsule = route.capsule
         self._has = route.has
         self._read = route.read
         self._put = route.put
         self._put_array = route.put_array
-        # Those of torch are bound by `_torch`, when there is a torch.
-        self._route = route
-        self._torch_bound = False
-        self._tensor_type: Any = None
+        # The rest needs torch or numpy, and is bound when it is first asked for.
         self._plain_types: frozenset[Any] = frozenset()
-        self._tensor: Callable[[Any, int], Any] = self._first_tensor
-        self._tensors: Callable[[Any, int], Any] = self._first_tensors
-        self._put_torch: Callable[..., Any] = route.put_tensor
+        self._torch_bound = False
+        self._tensor: Callable[[Any, Any], Any] = self._first_tensor
+        self._tensors: Callable[[Any, Any], Any] = self._first_tensors
+        self._array: Callable[[Any, Any], Any] = self._first_array
+        self._put_torch: Callable[..., Any]
 
     # ---- torch and numpy, when they are there ----
 
@@ -123,16 +125,10 @@ class Store:
                 f"torch is needed here and cannot be imported ({error}); get_array gives numpy arrays"
             ) from error
         if not self._torch_bound:
-            # In this order: another thread may be using them already.
-            self._tensor_type = module.Tensor
-            self._plain_types = module.PLAIN_TYPES
-            native = self._route_name == "builtin" and module.HAS_DLPACK_1 and module.use_exchange(self._library)
-            if module.HAS_DLPACK_1:
-                self._tensor = self._route.tensor if native else self._route.capsule
-                self._tensors = self._route.tensors
-            else:
-                self._tensor = self._route.unversioned
-                self._tensors = self._one_by_one
+            route = self._route if module.HAS_DLPACK_1 else self._plain
+            self._tensor, self._tensors, self._put_torch = route.torch(module)
+            self._is_plain = module.is_plain
+            self._plain_types = module.PLAIN_TYPES  # the last: put_tensor looks at it before it uses the others
             self._torch_bound = True
         return module
 
@@ -145,34 +141,26 @@ class Store:
             ) from error
         return module
 
-    def _first_tensor(self, key: Any, mode: int) -> Any:
+    def _first_tensor(self, key: Any, mode: Any) -> Any:
         self._torch()
         return self._tensor(key, mode)
 
-    def _first_tensors(self, keys: Any, mode: int) -> Any:
+    def _first_tensors(self, keys: Any, mode: Any) -> Any:
         self._torch()
         return self._tensors(keys, mode)
 
-    def _one_by_one(self, keys: Any, mode: int) -> Any:
-        return tuple([self._tensor(key, mode) for key in keys])
+    def _first_array(self, key: Any, mode: Any) -> Any:
+        module = self._numpy()
+        # numpy before 2.1 cannot say read-only in DLPack.
+        self._array = self._route.numpy(module) if module.HAS_DLPACK_1 else self._array_of_buffer
+        return self._array(key, mode)
 
-    def _fail(self, status: int, key: Any = None) -> NoReturn:
-        if status == _abi.NOT_FOUND and key is not None:
-            raise NotFoundError(f"no object under key {key!r}")
-        raise error_for(status, self._library.last_error(), closed=self._closed)
+    def _array_of_buffer(self, key: Any, mode: Any) -> Any:
+        return self._numpy().from_buffer(self._buffer(key, mode))
 
     def _check(self, status: int, key: Any = None) -> None:
         if status < 0:
-            self._fail(status, key)
-
-    def _settle(self, result: Any, key: Any) -> Any:
-        """What a route answered, or its exception: an int is a status, None means that an argument is strange."""
-        if result is None:
-            _lib.encode_key(key)
-            raise TypeError(f"key {key!r} cannot be used")
-        if type(result) is int:
-            self._fail(result, key)
-        return result
+            self._look.fail(status, key)
 
     # ---- putting ----
 
@@ -194,7 +182,7 @@ class Store:
         if outcome is None:
             self._refuse_put(key, data, meta)
         if outcome < 0:
-            self._fail(outcome)
+            self._look.fail(outcome)
         return bool(outcome != _abi.KEPT)
 
     def _refuse_put(self, key: Any, data: Any, meta: Any) -> NoReturn:
@@ -227,17 +215,13 @@ class Store:
         """
         how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
         outcome = None
-        if type(t) in self._plain_types and self._module_torch.is_plain(t):
+        if type(t) in self._plain_types and self._is_plain(t):
             outcome = self._put_torch(key, t, how, meta)
         if outcome is None:
             outcome = self._put_any(key, t, how, meta)
         if outcome < 0:
-            self._fail(outcome)
+            self._look.fail(outcome)
         return bool(outcome != _abi.KEPT)
-
-    @property
-    def _module_torch(self) -> Any:
-        return sys.modules["moorage.torch"]
 
     def _put_any(self, key: Any, t: Any, how: int, meta: Any) -> int:
         """Everything that is not an ordinary torch tensor on the CPU."""
@@ -426,15 +410,10 @@ class Store:
         Plain bytes come as one-dimensional uint8. Raises NotFoundError (a KeyError), UnsupportedError when this torch
         has no such dtype, ImportError without torch.
         """
-        if device is not None:
-            return self._on_device(key, mode, device, non_blocking)
-        number = self._mode if mode is None else _MODES.get(mode)
-        if number is None:
-            number = _parse.choice(mode, "mode", _MODES)
-        tensor = self._tensor(key, number)
-        if type(tensor) is self._tensor_type:
+        if device is None:
+            tensor: torch.Tensor = self._tensor(key, mode)
             return tensor
-        return self._torch().from_capsule(self._settle(tensor, key), self._plain.capsules)
+        return self._on_device(key, mode, device, non_blocking)
 
     def _on_device(self, key: str, mode: Mode | None, device: Any, non_blocking: bool) -> torch.Tensor:
         module = self._torch()
@@ -460,28 +439,26 @@ class Store:
 
         missing="raise" raises NotFoundError for the first key that is not there; "none" gives None in its place.
         """
-        number = self._mode if mode is None else _parse.choice(mode, "mode", _MODES)
         if missing not in ("raise", "none"):
             raise InvalidArgumentError(f'missing must be "raise" or "none", not {missing!r}')
         names = _lib.key_list(keys)
-        found = self._tensors(names, number)
+        found = self._tensors(names, mode)
         if type(found) is list:
             return found
-        if found is None:
-            for key in names:
-                _lib.encode_key(key)
-        return [self._one_of(key, number, item, missing) for key, item in zip(names, self._settle(found, names))]
+        if type(found) is int:
+            self._check(found)
+        if found is None:  # one of the keys, or the mode: one by one it will show
+            return [self.get_tensor(key, mode=mode) for key in names]
+        return [self._one_of(key, mode, item, missing) for key, item in zip(names, found)]
 
-    def _one_of(self, key: str, mode: int, item: Any, missing: str) -> Any:
-        if isinstance(item, self._tensor_type):
-            return item
-        if item == _abi.NOT_FOUND and missing == "none":
-            return None
+    def _one_of(self, key: str, mode: Mode | None, item: Any, missing: str) -> Any:
+        """A tensor of a batch, from what came for its key: the tensor, a capsule, or a status."""
         if type(item) is int:
-            item = self._tensor(key, mode)  # again, for the text of the failure
-            if isinstance(item, self._tensor_type):
-                return item
-        return self._torch().from_capsule(self._settle(item, key), self._plain.capsules)
+            # Again, for the text of the failure.
+            return None if item == _abi.NOT_FOUND and missing == "none" else self._tensor(key, mode)
+        if type(item) in self._plain_types:
+            return item
+        return self._torch().from_capsule(item, self._plain.capsules)
 
     def get_array(self, key: str, *, mode: Mode = "view") -> np.ndarray[Any, Any]:
         """The object as a numpy array, which owns its bytes.
@@ -491,19 +468,8 @@ class Store:
         as dtypes of ml_dtypes, which has to be installed. Raises NotFoundError (a KeyError), UnsupportedError when
         numpy has no such dtype, ImportError without numpy.
         """
-        number = _MODES.get(mode)
-        if number is None:
-            number = _parse.choice(mode, "mode", _MODES)
-        module = self._numpy()
-        if module.HAS_DLPACK_1:
-            capsule = self._capsule(key, number)
-            if capsule is None or type(capsule) is int:
-                self._settle(capsule, key)
-            array: np.ndarray[Any, Any] | None = module.from_capsule(capsule)
-            if array is not None:
-                return array
-        made: np.ndarray[Any, Any] = module.from_buffer(self.get_buffer(key, mode=mode))
-        return made
+        array: np.ndarray[Any, Any] = self._array(key, mode)
+        return array
 
     def get_buffer(self, key: str, *, mode: Mode = "view") -> buffer.Buffer:
         """The object's bytes as a `Buffer`, with the buffer protocol; read-only in mode "view".
@@ -514,13 +480,7 @@ class Store:
 
         Raises NotFoundError (a KeyError).
         """
-        number = _MODES.get(mode)
-        if number is None:
-            number = _parse.choice(mode, "mode", _MODES)
-        found = self._buffer(key, number)
-        if found is None or type(found) is int:
-            self._settle(found, key)
-        made: buffer.Buffer = found
+        made: buffer.Buffer = self._buffer(key, mode)
         return made
 
     @overload
@@ -537,7 +497,7 @@ class Store:
         found = self._read(key)
         if type(found) is int and found == _abi.NOT_FOUND:
             return default
-        return self._settle(found, key)
+        return self._look.settle(found, key)
 
     def get_into(self, key: str, out: Any, *, offset: int = 0, nbytes: int | None = None) -> int:
         """Copies the object's bytes into memory of yours, and says how many.
@@ -791,7 +751,7 @@ class Store:
     def _run(self, operation: Callable[[_abi.FileOptions], int], if_exists: int, progress: _files.Step | None) -> None:
         status, text = _files.run(self._library, operation, if_exists, progress)
         if status < 0:
-            raise error_for(status, text, closed=self._closed)
+            raise error_for(status, text)
 
     # ---- the end ----
 
@@ -808,7 +768,7 @@ class Store:
         self._closed = True
         status = self._c.moor_store_close(self._id, _abi.CLOSE_WAIT if wait else 0)
         if status not in (_abi.OK, _abi.FORKED, _BAD_HANDLE):  # closed by another thread, or not ours to close
-            self._fail(status)
+            self._check(status)
 
     def _log_views(self) -> None:
         try:
@@ -848,7 +808,7 @@ class Store:
     def __contains__(self, key: object) -> bool:
         found = self._has(key)
         if found is None or found < 0:
-            self._settle(found, key)
+            self._look.settle(found, key)
         return bool(found)
 
     def __len__(self) -> int:

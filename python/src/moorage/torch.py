@@ -27,7 +27,7 @@ PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 # torch before 2.8 reads capsules of DLPack 0.x only.
 HAS_DLPACK_1 = hasattr(torch._C, "_to_dlpack_versioned") or hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
 
-_from_dlpack: Any = torch._C._from_dlpack
+from_dlpack: Any = torch._C._from_dlpack
 
 
 def use_exchange(library: Library) -> bool:
@@ -48,7 +48,7 @@ def use_exchange(library: Library) -> bool:
 def from_capsule(capsule: Any, capsules: Capsules) -> Any:
     """A tensor that owns what is in the capsule."""
     try:
-        return _from_dlpack(capsule)
+        return from_dlpack(capsule)
     except (RuntimeError, BufferError, ValueError, TypeError):
         # This torch knows no such dtype in DLPack. It may have one all the same: go by an integer of the same width.
         return _through_integers(capsule, capsules)
@@ -65,7 +65,7 @@ def _through_integers(capsule: Any, capsules: Capsules) -> Any:
     if not isinstance(wanted, torch.dtype) or width not in _INTEGERS:
         raise UnsupportedError(f"torch {torch.__version__} has no dtype {name}; get_buffer gives the bytes")
     dtype.code, dtype.bits, dtype.lanes = _dtypes.TRIPLES[_INTEGERS[width]]
-    return _from_dlpack(capsule).view(wanted)
+    return from_dlpack(capsule).view(wanted)
 
 
 def from_buffer(buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> Any:
