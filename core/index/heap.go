@@ -101,10 +101,11 @@ func (h *Heap) AllocBody(stripe int, bodyBytes int) (body uint32, b *cell.Body, 
 
 // Free takes back the block of a record, and the block of its body when that is one of its own.
 func (h *Heap) Free(unit uint32) {
-	if body := h.At(unit).Body; body != 0 && body != unit+cellUnits {
+	body := h.At(unit).Body
+	h.release(unit) // first: a walk that is at this record holds its stripe, and with it the body in another
+	if body != 0 && body != unit+cellUnits {
 		h.release(body - cellUnits)
 	}
-	h.release(unit)
 }
 
 // FreeBody takes back a body from AllocBody that no cell refers to.
