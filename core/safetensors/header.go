@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"moorage/core/tensor"
 )
@@ -17,6 +18,9 @@ const MaxHeader = 100_000_000
 
 // LengthSize is the size of the field before the header.
 const LengthSize = 8
+
+// metadata is the one field of a header that is not a tensor.
+const metadata = "__metadata__"
 
 // Tensor is one tensor of a file. Its bytes are those from Begin to End of the data.
 type Tensor struct {
@@ -44,6 +48,9 @@ func Length(field [LengthSize]byte, fileSize uint64) (uint64, error) {
 func Parse(header []byte, dataSize uint64) ([]Tensor, error) {
 	if len(header) == 0 || header[0] != '{' {
 		return nil, badf("the header does not begin with {")
+	}
+	if !utf8.Valid(header) {
+		return nil, badf("the header is not UTF-8")
 	}
 	p := parser{json.NewDecoder(bytes.NewReader(header))}
 	p.UseNumber()
@@ -85,7 +92,7 @@ func (p parser) tensors() (all []Tensor, err error) {
 			return badf("tensor %q is there twice", name)
 		}
 		seen[name] = true
-		if name == "__metadata__" {
+		if name == metadata {
 			return p.metadata()
 		}
 		t, err := p.tensor(name)
@@ -127,7 +134,7 @@ func (p parser) metadata() error {
 	return p.object(func(name string) error {
 		var v string
 		if err := p.value(&v); err != nil {
-			return fmt.Errorf("__metadata__ %q: %w", name, err)
+			return fmt.Errorf("%s %q: %w", metadata, name, err)
 		}
 		return nil
 	})
@@ -150,7 +157,7 @@ func (p parser) value(v any) error {
 func (p parser) tensor(name string) (Tensor, error) {
 	t := Tensor{Name: name}
 	var dtype string
-	var shape, offsets []uint64
+	var shape, offsets list
 	seen := map[string]bool{}
 	err := p.object(func(field string) error {
 		if seen[field] {
@@ -181,6 +188,25 @@ func (p parser) tensor(name string) (Tensor, error) {
 		return t, fmt.Errorf("tensor %q: %w", name, err)
 	}
 	return t, nil
+}
+
+// list is an array of numbers without a null among them, which the decoder would take for 0.
+type list []uint64
+
+// UnmarshalJSON reads the array.
+func (l *list) UnmarshalJSON(text []byte) error {
+	var all []*uint64
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	*l = make(list, len(all))
+	for i, n := range all {
+		if n == nil {
+			return badf("[%d] is null", i)
+		}
+		(*l)[i] = *n
+	}
+	return nil
 }
 
 // describe sets dtype and shape and checks them against the range of bytes.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"moorage/core/tensor"
 )
@@ -19,13 +20,20 @@ func Arrange(all []Tensor) ([]byte, error) {
 	slices.SortFunc(all, func(a, b Tensor) int {
 		return cmp.Or(cmp.Compare(b.DType.Size(), a.DType.Size()), cmp.Compare(a.Name, b.Name))
 	})
-	out := append(make([]byte, LengthSize), `{"__metadata__":{"format":"pt"}`...)
+	seen := make(map[string]bool, len(all))
+	out := append(make([]byte, LengthSize), `{"`+metadata+`":{"format":"pt"}`...)
 	at := uint64(0)
 	for i := range all {
 		t := &all[i]
-		if i > 0 && all[i-1].Name == t.Name {
+		switch {
+		case seen[t.Name]:
 			return nil, badf("tensor %q is there twice", t.Name)
+		case t.Name == metadata:
+			return nil, badf("%q is no name for a tensor", t.Name)
+		case !utf8.ValidString(t.Name):
+			return nil, badf("the name %q is not UTF-8", t.Name)
 		}
+		seen[t.Name] = true
 		size, err := tensor.Bytes(t.DType, t.Shape)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
