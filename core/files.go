@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"moorage/core/arena/cell"
 	"moorage/core/index"
 	"moorage/core/safetensors"
@@ -35,7 +37,7 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 		return 0, fail(op, ErrClosed)
 	}
 	defer gate.leave()
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // opening a pipe must not wait for its writer
 	if err != nil {
 		return 0, failf(op, safetensors.ErrIO, "path: %w", err)
 	}
@@ -50,8 +52,8 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 		return 0, err
 	}
 	t := &transfer{closing: &s.control.Closing, progress: o.Progress}
-	for i, d := range l.drafts {
-		t.add(s.arena.WriterAddr(d.c.Off), base+all[i].Begin, d.c.Bytes)
+	for _, d := range l.drafts {
+		t.add(s.arena.WriterAddr(d.c.Off), base+d.begin, d.c.Bytes)
 	}
 	if err := t.run(func(p piece) error { return readAt(f, p) }); err != nil {
 		l.drop()
@@ -99,11 +101,12 @@ type loading struct {
 
 type loaded struct {
 	draft
-	key []byte
-	r   PutResult
+	key   []byte
+	begin uint64 // in the data of the file
+	r     PutResult
 }
 
-// prepare allocates all objects. Keys that are taken are seen now, before anything is read.
+// prepare allocates all objects. Keys that are taken are seen now, before anything is read; with Keep they are left out.
 func (l *loading) prepare(op string, prefix []byte, all []safetensors.Tensor) error {
 	for _, t := range all {
 		key := append(append([]byte(nil), prefix...), t.Name...)
@@ -114,14 +117,18 @@ func (l *loading) prepare(op string, prefix []byte, all []safetensors.Tensor) er
 			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
 		}
 		p := l.s.at(key)
-		if _, err := l.s.seeExisting(p, key, l.o); err != nil {
+		seen, err := l.s.seeExisting(op, p, key, l.o)
+		if err != nil {
 			return err
+		}
+		if seen.Outcome == Kept {
+			continue
 		}
 		d, err := l.s.draft(op, p, t.End-t.Begin, body, false)
 		if err != nil {
 			return err
 		}
-		l.drafts = append(l.drafts, loaded{draft: d, key: key})
+		l.drafts = append(l.drafts, loaded{draft: d, key: key, begin: t.Begin})
 		if err := l.s.heap.WriteBody(d.c.Body, v); err != nil {
 			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
 		}
@@ -194,25 +201,9 @@ func (s *Store) Export(path string, keys [][]byte, cut int, o FileOptions) error
 			v.Release()
 		}
 	}()
-	all := make([]safetensors.Tensor, 0, len(keys))
-	for _, key := range keys {
-		if cut > len(key) {
-			return failf(op, ErrInvalid, "prefix_size %d is longer than key %q", cut, key)
-		}
-		v, err := s.Get(key)
-		if err != nil {
-			return failf(op, err, "key %q", key)
-		}
-		name := string(key[cut:])
-		if old, twice := views[name]; twice {
-			old.Release()
-		}
-		views[name] = v
-		t := safetensors.Tensor{Name: name, DType: v.DType(), Shape: v.Shape()}
-		if !v.IsTensor() {
-			t.DType, t.Shape = bytesDType, []int64{int64(v.Size())}
-		}
-		all = append(all, t)
+	all, err := s.exported(op, keys, cut, views)
+	if err != nil {
+		return err
 	}
 	header, err := safetensors.Arrange(all)
 	if errors.Is(err, safetensors.ErrDType) {
@@ -229,8 +220,40 @@ func (s *Store) Export(path string, keys [][]byte, cut int, o FileOptions) error
 	if err := writeWhole(path, header, t); err != nil {
 		return fail(op, err)
 	}
-	s.control.CopiedOut.Add(t.total)
+	if len(views) > 0 { // else the store may have been closed and unmapped meanwhile
+		s.control.CopiedOut.Add(t.total)
+	}
 	return nil
+}
+
+// exported borrows the objects under keys, by their names in the file, and says what they are.
+func (s *Store) exported(op string, keys [][]byte, cut int, views map[string]View) ([]safetensors.Tensor, error) {
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return nil, fail(op, ErrClosed)
+	}
+	defer gate.leave()
+	all := make([]safetensors.Tensor, 0, len(keys))
+	for _, key := range keys {
+		if cut > len(key) {
+			return nil, failf(op, ErrInvalid, "prefix_size %d is longer than key %q", cut, key)
+		}
+		name := string(key[cut:])
+		if _, twice := views[name]; twice {
+			return nil, failf(op, ErrInvalid, "two keys have the name %q in the file", name)
+		}
+		v, err := s.Get(key)
+		if err != nil {
+			return nil, failf(op, err, "key %q", key)
+		}
+		views[name] = v
+		t := safetensors.Tensor{Name: name, DType: v.DType(), Shape: v.Shape()}
+		if !v.IsTensor() {
+			t.DType, t.Shape = bytesDType, []int64{int64(v.Size())}
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
 // transfer moves pieces between a file and memory, with a few goroutines.

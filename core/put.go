@@ -120,7 +120,7 @@ func (s *Store) put(key []byte, size uint64, v index.Content, o PutOptions, fill
 		return PutResult{}, fail(op, ErrClosed)
 	}
 	defer p.leave()
-	if seen, err := s.seeExisting(p, key, o); err != nil || seen.Outcome == Kept {
+	if seen, err := s.seeExisting(op, p, key, o); err != nil || seen.Outcome == Kept {
 		return seen, err
 	}
 	d, err := s.draft(op, p, size, bytes, false)
@@ -144,13 +144,13 @@ func (s *Store) put(key []byte, size uint64, v index.Content, o PutOptions, fill
 }
 
 // seeExisting answers early, before anything is copied, when the key is taken and the caller does not replace.
-func (s *Store) seeExisting(p at, key []byte, o PutOptions) (PutResult, error) {
+func (s *Store) seeExisting(op string, p at, key []byte, o PutOptions) (PutResult, error) {
 	if o.IfExists == Replace {
 		return PutResult{}, nil
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return s.existing("put", p, key, o)
+	return s.existing(op, p, key, o)
 }
 
 // existing is the verdict on a key that may be taken. The shard is locked.
@@ -205,14 +205,14 @@ func (s *Store) publish(op string, p at, key []byte, d draft, o PutOptions, link
 		p.mu.Unlock()
 		return PutResult{}, fail(op, classify(err))
 	}
+	r := PutResult{Seq: s.seq.Add(1)}
+	d.c.Seq = r.Seq // before the cell is alive: a walk over all records reads it from then on
 	if link != nil {
 		if err := link(); err != nil {
 			p.mu.Unlock()
 			return PutResult{}, err
 		}
 	}
-	r := PutResult{Seq: s.seq.Add(1)}
-	d.c.Seq = r.Seq
 	old := p.table.Lookup(p.tag, key)
 	if old != 0 {
 		s.inherit(p, old, d)
