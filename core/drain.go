@@ -11,12 +11,16 @@ func (s *Store) tidy() {
 	}
 }
 
-// drain takes all cells back that came back, and looks at those again that were held.
+// drain takes all cells back that came back. What forked children hold is looked at when one ends: a full store drains
+// with every put and may hold a million cells for a worker that lives long.
 func (s *Store) drain() {
 	s.drains.mu.Lock()
 	defer s.drains.mu.Unlock()
-	if !s.drains.unmapped {
-		s.takeBack()
+	if s.drains.unmapped {
+		return
+	}
+	s.takeBack()
+	if s.drains.stuck {
 		s.lookAgain()
 	}
 }
@@ -51,7 +55,7 @@ func (s *Store) takeBack() {
 	for unit := s.control.TakeAll(); unit != 0; {
 		c := s.heap.At(unit)
 		next := c.Next()
-		if c.HeldByChild(s.words) || !s.home(unit, c) {
+		if !s.mayGoHome(unit, c) {
 			s.drains.held = append(s.drains.held, unit)
 			s.drains.bytes += s.arena.Len(c.Block)
 		}
@@ -62,10 +66,11 @@ func (s *Store) takeBack() {
 // lookAgain sends those held cells home that nothing holds any more. drains.mu is locked.
 func (s *Store) lookAgain() {
 	still := s.drains.held[:0]
+	s.drains.stuck = false
 	for _, unit := range s.drains.held {
 		c := s.heap.At(unit)
 		n := s.arena.Len(c.Block)
-		if c.HeldByChild(s.words) || !s.home(unit, c) {
+		if !s.mayGoHome(unit, c) {
 			still = append(still, unit)
 		} else {
 			s.drains.bytes -= n
@@ -75,6 +80,18 @@ func (s *Store) lookAgain() {
 	if len(still) == 0 {
 		s.drains.held = nil
 	}
+}
+
+// mayGoHome sends a dead cell home unless a child holds it or its pages cannot be made writable now.
+func (s *Store) mayGoHome(unit uint32, c *cell.Cell) bool {
+	if c.HeldByChild(s.words) {
+		return false
+	}
+	if s.home(unit, c) {
+		return true
+	}
+	s.drains.stuck = true
+	return false
 }
 
 // home gives extent and record of a cell back. Its pages become writable first; when the system refuses that the cell
@@ -102,6 +119,7 @@ func (s *Store) unprotect(c *cell.Cell) bool {
 	}
 	c.Flags &^= cell.FlagProtected
 	s.counters.protected.Add(-1)
+	s.host.protected.Add(-1)
 	return true
 }
 
@@ -112,6 +130,7 @@ func (s *Store) unmapIfEmpty() {
 		return
 	}
 	s.drains.unmapped, s.drains.held, s.drains.bytes = true, nil, 0
+	s.host.protected.Add(-s.counters.protected.Swap(0))
 	s.host.remove(s)
 	_ = s.unmap() // munmap and close of what is ours alone; there is nobody left to tell
 }

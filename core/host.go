@@ -33,10 +33,12 @@ type Host struct {
 	copy      Copy
 	nextChild func() (Child, bool)
 
-	mu      sync.Mutex
-	wake    *os.File
-	stores  map[*Store]struct{}
-	unended atomic.Int64
+	unended   atomic.Int64
+	protected atomic.Int64 // extents of all stores whose writer's pages are read-only
+
+	mu     sync.Mutex
+	wake   *os.File
+	stores map[*Store]struct{}
 }
 
 // NewHost makes a host over the given words; nil makes its own. copy may be nil for a plain Go one. nextChild gives

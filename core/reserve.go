@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"runtime"
 	"sync"
 
@@ -9,8 +10,8 @@ import (
 	"moorage/core/tensor"
 )
 
-// maxProtected is how many extents may have their writer's pages read-only at a time: each may cost two entries of
-// the kernel's list of mappings, whose usual limit is 65 530.
+// maxProtected is how many extents of a process may have their writer's pages read-only at a time: each may cost two
+// entries of the kernel's list of mappings, whose usual limit is 65 530.
 const maxProtected = 16 << 10
 
 // reservations are the extents that producers have, by offset, from Reserve until the cell goes home: a producer's
@@ -43,6 +44,16 @@ func (r *reservations) forget(off uint64, unit uint32) {
 		delete(r.at, off)
 	}
 	r.mu.Unlock()
+}
+
+// size is what was asked for.
+func (r *reservations) size(c *cell.Cell) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v := r.at[c.Off]; v != nil && v.c == c {
+		return v.size
+	}
+	return 0
 }
 
 // begin claims the reservation at off for one commit and holds its cell, which end and a release undo: a producer who
@@ -103,8 +114,8 @@ func (s *Store) reserve(size uint64) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	d.c.BeginOpen(s.words)
 	s.reserved.add(d.c.Off, &reservation{unit: d.unit, c: d.c, size: size})
+	d.c.BeginOpen(s.words)
 	return View{s, d.c, d.unit}, nil
 }
 
@@ -167,19 +178,23 @@ func (w *WriteBuffer) Abort() {
 // Adopt publishes the tensor that a producer made over a reservation, without a copy if it covers what was reserved and is
 // dense; otherwise it is copied and counted. The caller holds the producer's count until it returns.
 func (s *Store) Adopt(key []byte, src tensor.Source, o PutOptions) (PutResult, error) {
-	off, ours := s.arena.Contains(src.Base)
-	if !ours || !tensor.Dense(src.Shape, src.Strides) {
-		return s.adoptCopy(key, src, o)
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return PutResult{}, fail("adopt", ErrClosed)
 	}
+	defer gate.leave()
 	size, err := tensor.Bytes(src.DType, src.Shape)
 	if err != nil {
 		return PutResult{}, failTensor("adopt", err)
 	}
-	if !s.reserved.covers(off, size) {
+	// A producer writes, so its address is the writer's: a view of what was adopted is copied like any other tensor.
+	off, ours := s.arena.Contains(src.Base)
+	ours = ours && src.Base == s.arena.WriterAddr(off)
+	if !ours || !tensor.Dense(src.Shape, src.Strides) || !s.reserved.covers(off, size) {
 		return s.adoptCopy(key, src, o)
 	}
 	r, err := s.commit("adopt", off, key, size, contentOf(src.DType, src.Shape), o)
-	if err == errManyProtected {
+	if errors.Is(err, errNotProtected) {
 		return s.adoptCopy(key, src, o)
 	}
 	return r, err
@@ -201,8 +216,9 @@ func (s *Store) adoptCopy(key []byte, src tensor.Source, o PutOptions) (PutResul
 	return r, err
 }
 
-// errManyProtected says that one more protected extent could bring the process to its limit of mappings.
-var errManyProtected = failf("adopt", ErrMemory, "%d extents are protected already", maxProtected)
+// errNotProtected says that the producer's pages cannot be made read-only without bringing the process near its limit of
+// mappings.
+var errNotProtected = errors.New("too many protected extents: copy instead, or commit without protection")
 
 // commit publishes the reservation at off. Its pages become read-only before it has a name, so that what readers see
 // cannot change any more.
@@ -217,7 +233,7 @@ func (s *Store) commit(op string, off uint64, key []byte, size uint64, v index.C
 		return PutResult{}, fail(op, ErrClosed)
 	}
 	defer p.leave()
-	if seen, err := s.seeExisting(p, key, o); err != nil || seen.Outcome == Kept {
+	if seen, err := s.seeExisting(op, p, key, o); err != nil || seen.Outcome == Kept {
 		return seen, err
 	}
 	res, err := s.reserved.begin(off)
@@ -274,14 +290,15 @@ func (s *Store) protect(op string, c *cell.Cell, o PutOptions) error {
 	if o.NoProtect || c.Flags&cell.FlagProtected != 0 {
 		return nil
 	}
-	if s.counters.protected.Add(1) > maxProtected {
-		s.counters.protected.Add(-1)
-		return errManyProtected
+	if n := s.host.protected.Add(1); n > maxProtected {
+		s.host.protected.Add(-1)
+		return failf(op, ErrMemory, "%w (%d)", errNotProtected, maxProtected)
 	}
 	if err := s.arena.Protect(c.Off, s.arena.Len(c.Block)); err != nil {
-		s.counters.protected.Add(-1)
-		return fail(op, classify(err))
+		s.host.protected.Add(-1)
+		return failf(op, ErrMemory, "%w: %w", errNotProtected, err)
 	}
+	s.counters.protected.Add(1)
 	c.Flags |= cell.FlagProtected
 	return nil
 }

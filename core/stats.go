@@ -104,9 +104,12 @@ func (s *Store) borrows(visit func(Borrow) bool) {
 		if b.Views == 0 && !b.Child {
 			return true
 		}
-		b.Size, b.Seq, b.Reserved = c.Bytes, c.Seq, c.IsOpen()
-		b.Unnamed = !c.Named() && !b.Reserved
-		if c.Body != 0 && !b.Reserved {
+		if b.Reserved = c.IsOpen(); b.Reserved {
+			b.Size = s.reserved.size(c) // a commit may be writing to the cell
+			return visit(b)
+		}
+		b.Size, b.Seq, b.Unnamed = c.Bytes, c.Seq, !c.Named()
+		if c.Body != 0 {
 			b.Key = index.Key(s.heap.BodyAt(c.Body))
 		}
 		return visit(b)

@@ -44,6 +44,7 @@ type drains struct {
 	mu       sync.Mutex
 	held     []uint32 // dead cells that a forked child may still read, or that could not be unprotected
 	bytes    uint64   // of their extents
+	stuck    bool     // one of them could not be unprotected
 	unmapped bool
 }
 

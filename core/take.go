@@ -24,6 +24,7 @@ func (s *Store) Take(key []byte) (View, error) {
 	p.table.Delete(p.tag, unit)
 	p.count.removes++
 	p.mu.Unlock()
+	s.reserved.forget(v.c.Off, unit) // its bytes are the taker's now; put back, they are copied like any tensor's
 	s.policy.removed()
 	return v, nil
 }
