@@ -37,6 +37,10 @@ class Capsules:
         """A capsule that owns the DLManagedTensorVersioned at this address."""
         return self._new(tensor, _VERSIONED, self._end)
 
+    def parts(self) -> tuple[Any, c_char_p, c_void_p]:
+        """The function, the name and the destructor that `versioned` puts together."""
+        return self._new, _VERSIONED, self._end
+
     def unversioned(self, tensor: c_void_p) -> Any:
         return self._new(tensor, _UNVERSIONED, self._end)
 

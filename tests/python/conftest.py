@@ -1,0 +1,76 @@
+"""Fixtures of the Python tests.
+
+Which route to the library is tested comes from the environment (MOORAGE_ROUTE=ctypes); build.sh runs everything once
+on each. After every test the store it opened must have no view left, and the process as many descriptors and
+mappings of stores as before.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import moorage
+
+
+def descriptors() -> int:
+    """Open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def mappings() -> int:
+    """Mappings of store memory in this process. Its memfds carry the project's name."""
+    return sum("memfd:moorage" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Waits for what happens behind the caller's back, such as a closed store being unmapped."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves a region mapped or a descriptor open."""
+    with moorage.Store("1MiB"):
+        pass  # what the library opens once, it has opened now
+    assert eventually(lambda: mappings() == 0), "a region was mapped before the test"
+    before = descriptors()
+    yield
+    gc.collect()
+    assert eventually(lambda: mappings() == 0), f"{mappings()} mappings of stores are left"
+    assert eventually(lambda: descriptors() <= before), f"{descriptors() - before} descriptors are left"
+
+
+@pytest.fixture
+def open_store() -> Iterator[Callable[..., moorage.Store]]:
+    """Opens stores that are checked and closed at the end: no view may be left."""
+    stores: list[moorage.Store] = []
+
+    def open_one(capacity: int | str = "64MiB", **options: object) -> moorage.Store:
+        stores.append(moorage.Store(capacity, **options))  # type: ignore[arg-type]
+        return stores[-1]
+
+    yield open_one
+    gc.collect()
+    for store in stores:
+        try:
+            assert store.borrows() == [], "views are left"
+        except moorage.ClosedError:
+            continue
+        finally:
+            store.close(wait=True)
+
+
+@pytest.fixture
+def store(open_store: Callable[..., moorage.Store]) -> moorage.Store:
+    return open_store()
