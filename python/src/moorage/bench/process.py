@@ -1,0 +1,95 @@
+"""What a whole program pays: start, memory, threads, and closing a full store. Each in programs of their own."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+_EMPTY = "import ctypes; ctypes.CDLL(None)"
+_IMPORT = f"{_EMPTY}; import moorage"
+_OPEN = f"{_IMPORT}; store = moorage.Store()"
+
+_FOOTPRINT = """
+def field(path, name):
+    with open(path) as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith(name))
+print(field("/proc/self/status", "Threads"), field("/proc/self/smaps_rollup", "Private_"),
+      field("/proc/self/smaps_rollup", "Private_Dirty"), field("/proc/self/smaps_rollup", "Pss:"))
+"""
+
+_CLOSE = """
+import sys, time, moorage
+store = moorage.Store("64MiB")
+for i in range(int(sys.argv[1])):
+    store.put(str(i), b"")
+begin = time.perf_counter()
+store.close()
+print(time.perf_counter() - begin)
+"""
+
+MANY = 1_000_000
+
+
+@dataclass
+class Footprint:
+    """More than an empty program that uses ctypes has."""
+
+    import_ms: float
+    """Wall time of `import moorage`."""
+    open_ms: float
+    """Wall time of the first Store()."""
+    threads: int
+    """All threads of a program with a store."""
+    private_mib: float
+    """Private pages, clean and dirty."""
+    dirty_mib: float
+    """Private pages that were written to."""
+    pss_mib: float
+
+
+def _python(program: str, *arguments: str) -> str:
+    # The programs find the package that runs this.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def _wall(program: str) -> float:
+    begin = time.perf_counter()
+    _python(program)
+    return (time.perf_counter() - begin) * 1e3
+
+
+def start_times(rounds: int) -> tuple[float, float]:
+    """Milliseconds that the import, and then the first Store(), add to an empty program: medians."""
+    for program in (_EMPTY, _OPEN):
+        _python(program)  # from now on the files are in memory, and compiled
+    imports, opens = [], []
+    for _ in range(rounds):
+        empty, imported, opened = _wall(_EMPTY), _wall(_IMPORT), _wall(_OPEN)
+        imports.append(imported - empty)
+        opens.append(opened - imported)
+    return statistics.median(imports), statistics.median(opens)
+
+
+def footprint(rounds: int) -> Footprint:
+    import_ms, open_ms = start_times(rounds)
+    _, *empty = map(int, _python(_EMPTY + _FOOTPRINT).split())
+    threads, *opened = map(int, _python(_OPEN + _FOOTPRINT).split())
+    return Footprint(import_ms, open_ms, threads, *((b - a) / 1024 for a, b in zip(empty, opened)))
+
+
+def close_ms(objects: int = MANY) -> float:
+    """Milliseconds of close() with so many objects."""
+    return float(_python(_CLOSE, str(objects))) * 1e3

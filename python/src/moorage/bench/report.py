@@ -1,0 +1,122 @@
+"""What is shown: one content, by rich when it is installed and as plain text otherwise; and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Sequence
+
+from .aims import Judged
+from .measured import Measured, Result
+
+
+@dataclass
+class Table:
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    left: int = 1
+    """So many columns are set flush left."""
+
+
+def size(n: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n} {unit}"
+        n //= 1024
+    return f"{n} GiB"
+
+
+def duration(ns: float) -> str:
+    for unit, scale in (("ns", 1), ("us", 1e3), ("ms", 1e6)):
+        if ns < 1000 * scale:
+            return f"{ns / scale:.0f} ns" if unit == "ns" else f"{ns / scale:.3g} {unit}"
+    return f"{ns / 1e9:.2f} s"
+
+
+def amount(n: float) -> str:
+    return size(round(n)) if n >= 1 else "0"
+
+
+def _row(result: Result) -> list[str]:
+    case, floor = result.timed.case, result.timed.floor
+    return [
+        result.case,
+        size(result.size),
+        duration(case.p50),
+        duration(case.p99) if case.p99 is not None else f"max {duration(case.worst)}",
+        f"{result.timed.ratio:.2f}",
+        duration(floor.p50),
+        result.floor,
+        amount(case.copied or 0),
+        f"{case.faults:.3f}" if 0 < case.faults < 1 else f"{case.faults:.0f}",
+        duration(case.cpu),
+    ]
+
+
+_COLUMNS = ("what", "size", "p50", "p99", "x floor", "floor p50", "floor", "copied", "faults", "CPU")
+
+
+def tables(facts: dict[str, Any], measured: Measured, aims: list[Judged]) -> list[Table]:
+    shown = [Table("Machine", ("", ""), [(name, _fact(name, value)) for name, value in facts.items()], left=2)]
+    if measured.results:
+        by_case = sorted(measured.results, key=lambda r: _order(measured, r))
+        shown.append(Table("Figures, per call", _COLUMNS, [_row(result) for result in by_case]))
+    if measured.missing:
+        shown.append(Table("Not measured", ("",), [(text,) for text in measured.missing]))
+    if aims:
+        rows: list[Sequence[str]] = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims]
+        shown.append(Table("Aims", ("aim", "limit", "measured", "verdict"), rows, left=4))
+    return shown
+
+
+def _order(measured: Measured, result: Result) -> tuple[int, int]:
+    names = list(dict.fromkeys(r.case for r in measured.results))
+    return names.index(result.case), result.size
+
+
+def _fact(name: str, value: Any) -> str:
+    if name == "memory":
+        return f"{value / (1 << 30):.0f} GiB"
+    if name == "second core":
+        return f"{value:.2f} x one core" + ("" if value >= 1.8 else " (busy: figures of copies on two cores say little)")
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "not installed" if value is None else str(value)
+
+
+def show(shown: list[Table]) -> None:
+    try:
+        from rich.console import Console
+        from rich.table import Table as Rich
+    except ImportError:
+        for table in shown:
+            print(plain(table))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # into a file or a pipe: nothing is broken off
+    for table in shown:
+        rich = Rich(title=table.title, title_justify="left", show_header=any(table.columns))
+        for i, column in enumerate(table.columns):
+            rich.add_column(column, justify="left" if i < table.left else "right", overflow="fold")
+        for row in table.rows:
+            rich.add_row(*row, style={"missed": "red", "met": "green"}.get(row[-1]))
+        console.print(rich)
+
+
+def plain(table: Table) -> str:
+    rows = [table.columns, *table.rows] if any(table.columns) else table.rows
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = [table.title]
+    for row in rows:
+        cells = [cell.ljust(w) if i < table.left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def write_json(path: str, facts: dict[str, Any], measured: Measured, aims: list[Judged]) -> None:
+    content = {"machine": facts, **asdict(measured), "aims": [asdict(aim) for aim in aims]}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,193 @@
+"""Times statements beside their floors, alternately."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Callable
+
+# The statement stands in the loop itself, as timeit has it: what a function call costs would be a good part of what
+# is measured here. What the statement makes is dropped inside the time.
+_TEMPLATE = """
+def block(clock, arguments):
+    begin = clock()
+    for a in arguments:
+        {source}
+    return clock() - begin
+
+def each(clock, arguments):
+    times = []
+    note = times.append
+    for a in arguments:
+        begin = clock()
+        {source}
+        note(clock() - begin)
+    return times
+"""
+
+_clock = time.perf_counter_ns
+
+# A block is long enough for the clock and short enough that the machine does not change meanwhile.
+_BLOCK = 2_000_000  # ns
+_MOST_ROUNDS = 200
+_FEWEST_ROUNDS = 5
+
+
+class Statement:
+    """A statement that can be timed.
+
+    arguments  makes what the statement finds in `a`, n of them, before the clock starts: what can be used only once
+    most       how many of them there may be at a time
+    """
+
+    def __init__(
+        self,
+        source: str,
+        names: dict[str, Any],
+        arguments: Callable[[int], Iterable[Any]] | None = None,
+        most: int = 4096,
+    ) -> None:
+        self.source = source
+        self.most = most
+        space = dict(names)
+        exec(_TEMPLATE.format(source=source), space)  # our own text
+        self._block: Any = space["block"]
+        self._each: Any = space["each"]
+        self.arguments = arguments or (lambda n: repeat(None, n))
+        self.calls = 0
+
+    def block(self, n: int) -> int:
+        """Nanoseconds of n calls in a row."""
+        arguments = self.arguments(n)
+        self.calls += n
+        return int(self._block(_clock, arguments))
+
+    def each(self, n: int) -> list[int]:
+        """Nanoseconds of each of n calls, and of reading the clock."""
+        arguments = self.arguments(n)
+        self.calls += n
+        times: list[int] = self._each(_clock, arguments)
+        return times
+
+
+@dataclass
+class Figures:
+    """One statement. Times in nanoseconds a call."""
+
+    statement: str
+    calls: int
+    p50: float
+    p99: float | None
+    """None below a hundred calls."""
+    worst: float
+    mean: float
+    """In a row, without a clock in between; the median of the rounds."""
+    cpu: float
+    """Of all threads."""
+    faults: float
+    """Page faults a call."""
+    copied: float | None = None
+    """Bytes a call that the store says it copied."""
+
+
+@dataclass
+class Comparison:
+    """A statement and its floor."""
+
+    case: Figures
+    floor: Figures
+    ratio: float
+    """Median of the rounds' ratios."""
+    rounds: int
+
+
+class _Side:
+    """What is gathered of one statement."""
+
+    def __init__(self, statement: Statement) -> None:
+        self.statement = statement
+        self.n = _calls_per_block(statement)
+        self.singles = max(1, min(self.n, 100))
+        self.means: list[float] = []
+        self.times: list[int] = []
+        self.cpu = self.faults = self.calls = 0
+
+    def run(self) -> float:
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        cpu = time.process_time_ns()
+        mean = self.statement.block(self.n) / self.n
+        self.cpu += time.process_time_ns() - cpu
+        self.faults += resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        self.calls += self.n
+        self.means.append(mean)
+        return mean
+
+    def sample(self) -> None:
+        if self.n > 1:
+            self.times += self.statement.each(self.singles)
+
+    def figures(self, clock: float) -> Figures:
+        times = [max(t - clock, 0) for t in self.times] or self.means
+        return Figures(
+            statement=self.statement.source,
+            calls=len(times),
+            p50=statistics.median(times),
+            p99=statistics.quantiles(times, n=100, method="inclusive")[98] if len(times) >= 100 else None,
+            worst=max(times),
+            mean=statistics.median(self.means),
+            cpu=self.cpu / self.calls,
+            faults=self.faults / self.calls,
+        )
+
+
+def _calls_per_block(statement: Statement) -> int:
+    n = 1
+    statement.block(1)  # the first is never like the others
+    while n < statement.most and statement.block(n) < _BLOCK / 2:
+        n *= 2
+    return n
+
+
+def _cost_of_clock() -> float:
+    return statistics.median(Statement("pass", {}).each(1000))
+
+
+def compare(
+    case: Statement, floor: Statement, *, seconds: float, copied: Callable[[], int] | None = None
+) -> Comparison:
+    """Runs both alternately for about so many seconds, but at least five times each.
+
+    copied  reads the store's count of bytes copied; what the statement's floor does must not change it
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _compare(case, floor, seconds, copied)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _compare(case: Statement, floor: Statement, seconds: float, copied: Callable[[], int] | None) -> Comparison:
+    clock = _cost_of_clock()
+    before, calls = (copied() if copied else 0), case.calls
+    ours, theirs = _Side(case), _Side(floor)
+    ratios: list[float] = []
+    deadline = _clock() + int(seconds * 1e9)
+    while len(ratios) < _FEWEST_ROUNDS or (_clock() < deadline and len(ratios) < _MOST_ROUNDS):
+        if len(ratios) % 2:
+            below, above = theirs.run(), ours.run()
+        else:
+            above, below = ours.run(), theirs.run()
+        ratios.append(above / below)
+        ours.sample()
+        theirs.sample()
+    result = Comparison(ours.figures(clock), theirs.figures(clock), statistics.median(ratios), len(ratios))
+    if copied:
+        result.case.copied = (copied() - before) / (case.calls - calls)
+    return result
