@@ -178,7 +178,8 @@ def show_copies(store: moorage.Store, copied_by_views: int) -> None:
     print(f"  for views        {copied_by_views / 1e6:8.2f} MB")
     if HAS_TORCH:
         windows = stats.bytes_copied_out - copied_by_views
-        print(f"  for copy-on-write{windows / 1e6:8.2f} MB in {ROUNDS} rounds: below 64 KiB a copy is cheaper than a window")
+        why = "below 64 KiB a copy costs less than a window"
+        print(f"  for copy-on-write{windows / 1e6:8.2f} MB in {ROUNDS} rounds: {why}")
     print(f"  memory in use    {stats.used / 1e6:8.2f} MB of {stats.capacity / 1e6:.2f} MB, {stats.objects} objects")
 
 

@@ -20,6 +20,8 @@ main() {
 
 	say 'Go'
 	go test -run '^TestSoak' -v -timeout 0 ./core/... ./capi/... || failed=1
+	say 'Models, with the scenarios of millions of states'
+	CGO_ENABLED=0 go test -timeout 0 ./core/arena/model -full || failed=1
 	if [ -d tests/python ]; then
 		say 'Python'
 		PYTHONPATH=$BUILD/site "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" -o "cache_dir=$BUILD/pytest" \

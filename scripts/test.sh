@@ -62,19 +62,22 @@ summary() {
 	fi
 }
 
-# note_skips NAME LOG: the skips inside a step that passed, for the end. Go prints the reason above the verdict.
+# note_skips NAME LOG: the skips inside a step that passed, for the end.
 note_skips() {
 	{
 		sed -n 's/^skip: //p' "$2"
 		sed -nE 's/^SKIPPED (\[[0-9]+\] .*)$/\1/p' "$2"
-		awk '/^ +[A-Za-z0-9_]+\.go:[0-9]+: / { reason = $0; sub(/^ +[^ ]+ /, "", reason) }
-			/^ *--- SKIP: / { print $3 ": " reason; reason = "" }' "$2"
+		awk -v want=skips -f "$REPO/scripts/go_verdicts.awk" "$2"
 	} | sort -u | sed "s|^|$1: |" >>"$NOTES"
 }
 
-# ending LOG: the end of a failed step's log, without what go test says of tests that passed.
+# ending LOG: what matters of a failed step's log; of go test, the tests that failed.
 ending() {
-	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|ok  | *--- (PASS|SKIP)|\?  )' "$1" | tail -n 80 | sed 's/^/      | /'
+	if grep -qE '^(=== RUN |ok  |FAIL)' "$1"; then
+		awk -v want=failures -f "$REPO/scripts/go_verdicts.awk" "$1" | head -n 150
+	else
+		tail -n 80 "$1"
+	fi | sed 's/^/      | /'
 }
 
 run_go_steps() {
