@@ -7,8 +7,15 @@
 
 #include "check.h"
 
+static __thread int in_progress;
+
+int moor_in_progress(void) { return in_progress; }
+
 int32_t moor_progress_call(moor_progress progress, void *context, uint64_t done, uint64_t total) {
-  return progress(context, done, total);
+  in_progress = 1;
+  int32_t answer = progress(context, done, total);
+  in_progress = 0;
+  return answer;
 }
 
 int32_t moor_import_safetensors(moor_store store, const char *path, const void *prefix, uint64_t prefix_size,

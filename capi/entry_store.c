@@ -43,6 +43,10 @@ int32_t moor_store_close(moor_store store, uint32_t flags) {
   if ((flags & ~MOOR_CLOSE_WAIT) != 0) {
     return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "flags is 0x%x; it is 0 or MOOR_CLOSE_WAIT", flags);
   }
+  if (moor_in_progress()) {
+    return moor_fail(MOOR_ERR_BUSY, "a store cannot be closed from a progress callback: close would wait for the call "
+                                    "that called it; return a number other than 0 to stop, and close afterwards");
+  }
   return moorgo_store_close(store.id, flags);
 }
 

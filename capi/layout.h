@@ -169,6 +169,7 @@ void moor_set_error(const char *text, uint64_t size);
 
 /* entry_file.c: calls a progress callback for Go, which cannot call a C function pointer itself. */
 int32_t moor_progress_call(moor_progress progress, void *context, uint64_t done, uint64_t total);
+int moor_in_progress(void); /* 1 while this thread is inside such a callback */
 
 /* fault.c */
 void moor_fault_install(void); /* at each open, and on slow calls */

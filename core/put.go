@@ -260,7 +260,7 @@ func (s *Store) room(op string, size uint64, pages bool) (arena.Extent, error) {
 		s.drain()
 		e, err = s.arena.Alloc(size, pages)
 	}
-	for s.policy.on && size <= s.opts.Capacity && err != nil && full() && s.evictOne() {
+	for evict := err != nil && full() && s.couldFit(size); evict && err != nil && full() && s.evictOne(); {
 		s.drain()
 		e, err = s.arena.Alloc(size, pages)
 	}
@@ -274,17 +274,36 @@ func (s *Store) room(op string, size uint64, pages bool) (arena.Extent, error) {
 	}
 }
 
+// couldFit reports whether eviction can make room at all: a large put that is bound to be refused must not empty the
+// store first. For small ones the answer is not worth its price, a walk over all records.
+func (s *Store) couldFit(size uint64) bool {
+	if !s.policy.on || size > s.opts.Capacity {
+		return false
+	}
+	if size < s.opts.Capacity/16 {
+		return true
+	}
+	s.drains.mu.Lock()
+	stays := s.drains.bytes
+	s.drains.mu.Unlock()
+	return size <= s.opts.Capacity-min(s.opts.Capacity, stays+max(s.pinnedBytes(), s.borrowSeen.recent(s)))
+}
+
+func (s *Store) pinnedBytes() (n uint64) {
+	for i := range s.shards {
+		p := &s.shards[i]
+		p.mu.RLock()
+		n += p.count.pinnedBytes
+		p.mu.RUnlock()
+	}
+	return n
+}
+
 func (s *Store) capacityError(want uint64) error {
 	x := s.arena.Stats()
 	e := &CapacityError{
 		Want: want, Capacity: s.opts.Capacity, Free: s.opts.Capacity - x.Used, Largest: x.LargestFree,
-		Borrowed: s.borrowSeen.recent(s), Evicting: s.policy.on,
-	}
-	for i := range s.shards {
-		p := &s.shards[i]
-		p.mu.RLock()
-		e.Pinned += p.count.pinnedBytes
-		p.mu.RUnlock()
+		Borrowed: s.borrowSeen.recent(s), Pinned: s.pinnedBytes(), Evicting: s.policy.on,
 	}
 	s.drains.mu.Lock()
 	e.Held = s.drains.bytes

@@ -10,38 +10,6 @@ import (
 	"moorage/core/tensor"
 )
 
-func open(t testing.TB, o Options) *Store {
-	t.Helper()
-	if o.Capacity == 0 {
-		o.Capacity = 64 << 20
-	}
-	s, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.Close(true) })
-	return s
-}
-
-func put(t testing.TB, s *Store, key string, data []byte) PutResult {
-	t.Helper()
-	r, err := s.Put([]byte(key), data, PutOptions{})
-	require.NoError(t, err)
-	return r
-}
-
-func get(t testing.TB, s *Store, key string) View {
-	t.Helper()
-	v, err := s.Get([]byte(key))
-	require.NoError(t, err)
-	return v
-}
-
-func stats(t testing.TB, s *Store) Stats {
-	t.Helper()
-	st, err := s.Stats()
-	require.NoError(t, err)
-	return st
-}
-
 func TestPutGetReplaceRemove(t *testing.T) {
 	s := open(t, Options{})
 	r, err := s.Put([]byte("a"), []byte("one"), PutOptions{Meta: []byte("m")})
@@ -104,12 +72,6 @@ func TestReserveAdoptTake(t *testing.T) {
 	require.Zero(t, st.Protected)
 	require.EqualValues(t, 1, st.Adoptions)
 	require.Zero(t, st.CopiedIn)
-}
-
-func (s *Store) isUnmapped() bool {
-	s.drains.mu.Lock()
-	defer s.drains.mu.Unlock()
-	return s.drains.unmapped
 }
 
 func TestCloseWithViews(t *testing.T) {
@@ -180,4 +142,18 @@ func TestListAndBorrows(t *testing.T) {
 	require.NoError(t, s.Borrows(func(b Borrow) bool { names = append(names, string(b.Key)); return true }))
 	require.Equal(t, []string{"1/1"}, names)
 	v.Release()
+}
+
+func TestAPutThatCannotFitEvictsNothing(t *testing.T) {
+	s := open(t, Options{Capacity: 8 << 20, Eviction: EvictS3FIFO})
+	for i := range 40 {
+		put(t, s, fmt.Sprint(i), make([]byte, 100<<10))
+	}
+	v := get(t, s, "0")
+	defer v.Release()
+	_, err := s.Put([]byte("large"), make([]byte, 8<<20), PutOptions{})
+	require.ErrorIs(t, err, ErrCapacity)
+	require.EqualValues(t, 40, stats(t, s).Objects)
+	_, err = s.Put([]byte("fits"), make([]byte, 3<<20), PutOptions{})
+	require.NoError(t, err)
 }

@@ -223,7 +223,8 @@ int32_t moor_store_open(const moor_store_options *options, moor_store *store_out
 #define MOOR_CLOSE_WAIT 1u /* also wait until all objects are taken down */
 
 /* Closes a store. Calls in flight end first, long copies are cancelled with MOOR_ERR_CANCELLED. Views stay valid;
- * the memory is unmapped when the last of them is released. Closing twice is MOOR_ERR_BAD_HANDLE. */
+ * the memory is unmapped when the last of them is released. Closing twice is MOOR_ERR_BAD_HANDLE, closing from a
+ * progress callback MOOR_ERR_BUSY. */
 int32_t moor_store_close(moor_store store, uint32_t flags);
 
 /* ---------------------------------------------------------------------------------------------------------------
