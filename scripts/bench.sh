@@ -24,7 +24,7 @@ bench_programs() {
 }
 
 main() {
-	local python
+	local python plots
 	cd "$REPO"
 	build_all
 	python=$(test_venv full)
@@ -33,7 +33,8 @@ main() {
 		bench_programs "$python"
 		say 'Python benchmarks'
 	fi
-	PYTHONPATH=$BUILD/site "$python" -m moorage bench "$@"
+	plots=$(plot_folder "$python") || plots=
+	PYTHONPATH=$BUILD/site${plots:+:$plots} "$python" -m moorage bench "$@"
 }
 
 main "$@"

