@@ -126,7 +126,12 @@ func (s *Store) unprotect(c *cell.Cell) bool {
 // unmapIfEmpty ends a closed store when nothing of it is out but what forked children hold, who have mappings of
 // their own. drains.mu is locked.
 func (s *Store) unmapIfEmpty() {
-	if !s.control.IsClosed() || s.outstanding.Load() != int64(len(s.drains.held)) {
+	select {
+	case <-s.finished: // and finish wakes the watcher after it
+	default:
+		return
+	}
+	if s.outstanding.Load() != int64(len(s.drains.held)) {
 		return
 	}
 	s.drains.unmapped, s.drains.held, s.drains.bytes = true, nil, 0
