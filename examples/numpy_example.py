@@ -78,7 +78,7 @@ def read_in_batches(store: moorage.Store, key: str) -> int:
 
 
 def main(path: str | None) -> None:
-    capacity = 3 * os.path.getsize(path) if path else "64MiB"
+    capacity = (64 << 20) + (3 * os.path.getsize(path) if path else 0)  # used when written to
     with moorage.Store(capacity) as store:
         load(store, path)
         largest = sorted(norms(store).items(), key=lambda item: -item[1])[:3]

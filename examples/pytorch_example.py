@@ -75,7 +75,7 @@ def into_a_warm_buffer(store: moorage.Store) -> None:
 
 
 def main(path: str | None) -> None:
-    store = moorage.Store(2 * os.path.getsize(path) if path else "64MiB")
+    store = moorage.Store((64 << 20) + (2 * os.path.getsize(path) if path else 0))  # used when written to
     key = load(store, path)
     two_models(store, key)
     activations(store, key)
