@@ -12,8 +12,6 @@ made from them is gone, whatever happens to the key or the store.
 
 from __future__ import annotations
 
-from typing import Any
-
 from .buffer import Buffer
 from .errors import (
     AlreadyAdoptedError,
@@ -72,7 +70,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> str:
     if name == "__version__":
         from ._lib import load
 

@@ -24,88 +24,25 @@ def _length(name: bytes) -> c_uint64:
     return _LENGTHS[n] if n <= 4 * _SHORT else c_uint64(n)
 
 
-class PlainRoute:
-    """Functions bound to one store. A look-up in mode view keeps the GIL; everything else releases it."""
+class PlainCalls:
+    """Calls on one store through ctypes. A look-up in mode view keeps the GIL; everything else releases it.
+
+    Results as in `_builtin`: a negative int is a status.
+    """
 
     def __init__(self, library: Library, store: int) -> None:
         self._library = library
         self._store = store
-        self._handle = c_uint64(store)
-        self._quick = library.quick
+        self.handle = c_uint64(store)
+        self.quick = library.quick
         self._hot = library.hot
         self._made: Capsules | None = None
-        self._look: SecondLook | None = None
 
     @property
     def capsules(self) -> Capsules:
         if self._made is None:
             self._made = Capsules(self._library)
         return self._made
-
-    # ---- what a Store calls ----
-
-    def with_look(self, look: SecondLook) -> PlainRoute:
-        self._look = look
-        return self
-
-    def torch(self, module: Any) -> tuple[Any, Any, Any]:
-        """As in `_builtin`."""
-        look, handle, from_dlpack = self._look, self._handle, module.from_dlpack
-        assert look is not None
-        # Names of this function, for speed: this is the whole cost of the route.
-        get, (new, name, end) = self._quick.moor_get_tensor, self.capsules.parts()
-        lengths, pointer, by_reference = _LENGTHS, c_void_p, byref
-        views = ("view", None) if look.mode == _VIEW else ("view",)
-
-        def tensor(key: Any, mode: Any) -> Any:
-            if mode not in views or type(key) is not str or len(key) > _SHORT:
-                return look.tensor(key, mode, None)
-            text = key.encode("utf-8", "surrogatepass")
-            address = pointer()
-            status = get(handle, text, lengths[len(text)], _VIEW, by_reference(address))
-            if status != 0:
-                return look.tensor(key, mode, None)
-            capsule = new(address, name, end)
-            try:
-                return from_dlpack(capsule)
-            except (RuntimeError, BufferError, ValueError, TypeError):
-                return look.tensor(key, mode, capsule)
-
-        def tensors(keys: Any, mode: Any) -> Any:
-            return self.tensors(keys, look.number(mode))
-
-        if module.HAS_DLPACK_1:
-            return tensor, tensors, self.put_tensor
-        return self._unversioned_getters(module, look)
-
-    def _unversioned_getters(self, module: Any, look: SecondLook) -> tuple[Any, Any, Any]:
-        """For torch from before DLPack 1.0."""
-
-        def tensor(key: Any, mode: Any) -> Any:
-            found = look.settle(self.unversioned(key, look.number(mode)), key)
-            return module.from_capsule(found, self.capsules)
-
-        def tensors(keys: Any, mode: Any) -> Any:
-            return tuple([self.unversioned(key, look.number(mode)) for key in keys])
-
-        return tensor, tensors, self.put_tensor
-
-    def numpy(self, module: Any) -> Any:
-        look = self._look
-        assert look is not None
-
-        def array(key: Any, mode: Any) -> Any:
-            capsule = self.capsule(key, look.number(mode))
-            if type(capsule) is int:
-                return look.array(key, mode, capsule)
-            made = module.from_capsule(capsule)
-            return look.array(key, mode, None) if made is None else made
-
-        return array
-
-    def buffer(self, key: Any, mode: Any) -> Any:
-        assert self._look is not None
-        return self._look.buffer(key, mode, None)
 
     def read(self, key: Any) -> Any:
         name = encode_key(key)
@@ -154,21 +91,19 @@ class PlainRoute:
     def put_tensor(self, key: Any, tensor: Any, if_exists: int, meta: Any) -> None:
         """There is no quick way: None sends the caller to `put_struct`."""
 
-    # ---- what both routes use ----
-
     def capsule(self, key: Any, mode: int) -> Any:
         """A versioned capsule, or a status."""
         name = encode_key(key)
         address = c_void_p()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_tensor(self._handle, name, _length(name), mode, byref(address))
+        calls = self.quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensor(self.handle, name, _length(name), mode, byref(address))
         return self.capsules.versioned(address) if status == 0 else status
 
     def unversioned(self, key: Any, mode: int) -> Any:
         name = encode_key(key)
         address = c_void_p()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_tensor_unversioned(self._handle, name, _length(name), mode, byref(address))
+        calls = self.quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensor_unversioned(self.handle, name, _length(name), mode, byref(address))
         return self.capsules.unversioned(address) if status == 0 else status
 
     def tensors(self, keys: Iterable[Any], mode: int) -> Any:
@@ -176,8 +111,8 @@ class PlainRoute:
         packed = PackedKeys(keys)
         addresses = (c_void_p * packed.count)()
         statuses = (c_int32 * packed.count)()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_tensors(self._handle, packed.pointer(), mode, addresses, statuses)
+        calls = self.quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_tensors(self.handle, packed.pointer(), mode, addresses, statuses)
         if status != 0:
             return status
         wrap = self.capsules.versioned
@@ -186,11 +121,80 @@ class PlainRoute:
     def buffer_or_status(self, key: Any, mode: int) -> Any:
         name = encode_key(key)
         struct = _abi.Buffer()
-        calls = self._quick if mode == _VIEW else self._hot
-        status: int = calls.moor_get_buffer(self._handle, name, _length(name), mode, byref(struct))
+        calls = self.quick if mode == _VIEW else self._hot
+        status: int = calls.moor_get_buffer(self.handle, name, _length(name), mode, byref(struct))
         return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
 
     def put_struct(self, name: bytes, struct: Any, call: PutCall) -> int:
         return call.outcome(
             self._library.c.moor_put_tensor(self._store, name, len(name), struct, call.options, call.result)
         )
+
+
+class PlainRoute:
+    """The functions of one store, as `_builtin.BuiltinRoute` has them."""
+
+    def __init__(self, calls: PlainCalls, look: SecondLook) -> None:
+        self._calls = calls
+        self._look = look
+        self.read = calls.read
+        self.has = calls.has
+        self.put = calls.put
+        self.put_array = calls.put_array
+
+    def buffer(self, key: Any, mode: Any) -> Any:
+        return self._look.buffer(key, mode, None)
+
+    def torch(self, module: Any) -> tuple[Any, Any, Any]:
+        """As in `_builtin`."""
+        calls, look, handle, from_dlpack = self._calls, self._look, self._calls.handle, module.from_dlpack
+        # Names of this function, for speed: this is the whole cost of the route.
+        get, (new, name, end) = calls.quick.moor_get_tensor, calls.capsules.parts()
+        lengths, pointer, by_reference = _LENGTHS, c_void_p, byref
+        views = ("view", None) if look.mode == _VIEW else ("view",)
+
+        def tensor(key: Any, mode: Any) -> Any:
+            if mode not in views or type(key) is not str or len(key) > _SHORT:
+                return look.tensor(key, mode, None)
+            text = key.encode("utf-8", "surrogatepass")
+            address = pointer()
+            status = get(handle, text, lengths[len(text)], _VIEW, by_reference(address))
+            if status != 0:  # the key itself may be at fault
+                return look.tensor(key, mode, status if key.isascii() else None)
+            capsule = new(address, name, end)
+            try:
+                return from_dlpack(capsule)
+            except (RuntimeError, BufferError, ValueError, TypeError):
+                return look.tensor(key, mode, capsule)
+
+        def tensors(keys: Any, mode: Any) -> Any:
+            return calls.tensors(keys, look.number(mode))
+
+        if module.HAS_DLPACK_1:
+            return tensor, tensors, calls.put_tensor
+        return self._unversioned_getters(module)
+
+    def _unversioned_getters(self, module: Any) -> tuple[Any, Any, Any]:
+        """For torch from before DLPack 1.0."""
+        calls, look = self._calls, self._look
+
+        def tensor(key: Any, mode: Any) -> Any:
+            found = look.settle(calls.unversioned(key, look.number(mode)), key)
+            return module.from_capsule(found, calls.capsules)
+
+        def tensors(keys: Any, mode: Any) -> Any:
+            return tuple([calls.unversioned(key, look.number(mode)) for key in keys])
+
+        return tensor, tensors, calls.put_tensor
+
+    def numpy(self, module: Any) -> Any:
+        calls, look = self._calls, self._look
+
+        def array(key: Any, mode: Any) -> Any:
+            capsule = calls.capsule(key, look.number(mode))
+            if type(capsule) is int:
+                return look.array(key, mode, capsule)
+            made = module.from_capsule(capsule)
+            return look.array(key, mode, None) if made is None else made
+
+        return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -15,6 +15,11 @@ HAS_DLPACK_1 = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2,
 
 from_dlpack: Any = getattr(np, "from_dlpack", None)
 _OWN = {np.dtype(name): _dtypes.TRIPLES[name] for name in _dtypes.NUMPY_OWN}
+
+
+# Arrays of exactly this type and these dtypes are stored as they are; the number is what the route wants to know.
+ARRAY = np.ndarray
+PACKED = {dtype: code << 8 | bits for dtype, (code, bits, _) in _OWN.items()}
 
 
 class _Carrier:
@@ -46,6 +51,11 @@ def from_buffer(buffer: Buffer) -> np.ndarray[Any, Any]:
     memory: Any = buffer
     array: np.ndarray[Any, Any] = np.ndarray(buffer.shape, named(buffer.dtype or "uint8"), memory)
     return array
+
+
+def through_buffers(get_buffer: Callable[[Any, Any], Buffer]) -> Callable[[Any, Any], np.ndarray[Any, Any]]:
+    """A getter of arrays made from one of buffers."""
+    return lambda key, mode: from_buffer(get_buffer(key, mode))
 
 
 def named(name: str) -> np.dtype[Any]:

@@ -91,15 +91,17 @@ class Store:
         self._id = handle.value
         self._closed = False
         self._route_name = route if library.builtin else "ctypes"
-        self._plain = _plain.PlainRoute(library, self._id)
+        self._plain = _plain.PlainCalls(library, self._id)
         self._look = _look.SecondLook(library, self._plain, self._mode)
         self._bind()
 
     def _bind(self) -> None:
         """Puts the functions that are called often where one look-up finds them."""
-        route: Any = self._plain.with_look(self._look)
+        route: Any
         if self._route_name == "builtin":
             route = _builtin.BuiltinRoute(self._library, self._id, self._look)
+        else:
+            route = _plain.PlainRoute(self._plain, self._look)
         self._route = route
         self._buffer = route.buffer
         self._has = route.has
@@ -109,10 +111,8 @@ class Store:
         # The rest needs torch or numpy, and is bound when it is first asked for.
         self._plain_types: frozenset[Any] = frozenset()
         self._torch_bound = False
-        self._tensor: Callable[[Any, Any], Any] = self._first_tensor
-        self._tensors: Callable[[Any, Any], Any] = self._first_tensors
-        self._array: Callable[[Any, Any], Any] = self._first_array
-        self._put_torch: Callable[..., Any]
+        self._array_type: Any = None
+        self._array_dtypes: dict[Any, int] = {}
 
     # ---- torch and numpy, when they are there ----
 
@@ -125,9 +125,10 @@ class Store:
                 f"torch is needed here and cannot be imported ({error}); get_array gives numpy arrays"
             ) from error
         if not self._torch_bound:
-            route = self._route if module.HAS_DLPACK_1 else self._plain
-            self._tensor, self._tensors, self._put_torch = route.torch(module)
+            route = self._route if module.HAS_DLPACK_1 else _plain.PlainRoute(self._plain, self._look)
             self._is_plain = module.is_plain
+            tensor, tensors, self._put_torch = route.torch(module)
+            self.__dict__.update(_tensor=tensor, _tensors=tensors)
             self._plain_types = module.PLAIN_TYPES  # the last: put_tensor looks at it before it uses the others
             self._torch_bound = True
         return module
@@ -141,22 +142,22 @@ class Store:
             ) from error
         return module
 
-    def _first_tensor(self, key: Any, mode: Any) -> Any:
-        self._torch()
-        return self._tensor(key, mode)
+    # Until torch or numpy is bound, and then hidden by functions of the route in the instance.
 
-    def _first_tensors(self, keys: Any, mode: Any) -> Any:
+    def _tensor(self, key: Any, mode: Any) -> Any:
         self._torch()
-        return self._tensors(keys, mode)
+        return self.__dict__["_tensor"](key, mode)
 
-    def _first_array(self, key: Any, mode: Any) -> Any:
+    def _tensors(self, keys: Any, mode: Any) -> Any:
+        self._torch()
+        return self.__dict__["_tensors"](keys, mode)
+
+    def _array(self, key: Any, mode: Any) -> Any:
         module = self._numpy()
+        route = self._route
         # numpy before 2.1 cannot say read-only in DLPack.
-        self._array = self._route.numpy(module) if module.HAS_DLPACK_1 else self._array_of_buffer
-        return self._array(key, mode)
-
-    def _array_of_buffer(self, key: Any, mode: Any) -> Any:
-        return self._numpy().from_buffer(self._buffer(key, mode))
+        self.__dict__["_array"] = route.numpy(module) if module.HAS_DLPACK_1 else module.through_buffers(route.buffer)
+        return self.__dict__["_array"](key, mode)
 
     def _check(self, status: int, key: Any = None) -> None:
         if status < 0:
@@ -217,6 +218,8 @@ class Store:
         outcome = None
         if type(t) in self._plain_types and self._is_plain(t):
             outcome = self._put_torch(key, t, how, meta)
+        elif type(t) is self._array_type and t.dtype in self._array_dtypes:
+            outcome = self._put_array(key, t, how, meta, self._array_dtypes[t.dtype])
         if outcome is None:
             outcome = self._put_any(key, t, how, meta)
         if outcome < 0:
@@ -244,7 +247,10 @@ class Store:
         )
 
     def _put_numpy(self, key: Any, t: Any, how: int, meta: Any) -> int:
-        array, (code, bits, _) = self._numpy().prepare(t)
+        module = self._numpy()
+        self._array_dtypes = module.PACKED
+        self._array_type = module.ARRAY
+        array, (code, bits, _) = module.prepare(t)
         meta = _lib.as_meta(meta)
         outcome = self._put_array(key, array, how, meta, code << 8 | bits)
         if outcome is None:
