@@ -39,9 +39,9 @@ def norms(store: moorage.Store) -> dict[str, float]:
 
 def pick_matrix(store: moorage.Store) -> str:
     """The largest float matrix whose product with itself is not too large."""
-    all_of = {key: store.describe(key) for key in store.keys()}
-    matrices = {key: d for key, d in all_of.items() if len(d.shape) == 2 and d.shape[0] <= 2048 and d.dtype == "float32"}
-    return max(matrices, key=lambda key: matrices[key].nbytes)
+    found = [store.describe(key) for key in sorted(store.keys())]
+    matrices = [one for one in found if len(one.shape) == 2 and one.shape[0] <= 2048 and one.dtype == "float32"]
+    return max(matrices, key=lambda one: one.nbytes).key
 
 
 def change_a_copy(store: moorage.Store, key: str) -> None:

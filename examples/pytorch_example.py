@@ -21,8 +21,8 @@ def load(store: moorage.Store, path: str | None) -> str:
         store.put_tensor("weight", torch.randn(768, 512))
         return "weight"
     print(f"imported {store.import_safetensors(path)} tensors")
-    matrices = [key for key in store.keys() if len(store.describe(key).shape) == 2]
-    return max(matrices, key=lambda key: store.describe(key).nbytes)
+    found = [store.describe(key) for key in sorted(store.keys())]
+    return max((one for one in found if len(one.shape) == 2), key=lambda one: one.nbytes).key
 
 
 def layer(store: moorage.Store, key: str) -> torch.nn.Linear:

@@ -58,6 +58,7 @@ by_cmake() {
 
 of_readme() {
 	local program=$MOOR_TMP/readme
+	# shellcheck disable=SC2016 # a pattern
 	sed -n '/^```c$/,/^```$/{/^```/d;p}' "$repo/README.md" >"$program.c"
 	[ -s "$program.c" ]
 	"${CC:-cc}" -std=c99 -Wall -Wextra -Wpedantic -Werror -I "$MOOR_PREFIX/include" "$program.c" -o "$program" \

@@ -20,9 +20,7 @@ import moorage
 from moorage import errors
 
 REPO = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(
-    [REPO / "README.md", REPO / "ARCHITECTURE.md", REPO / "CHANGELOG.md", REPO / "python/README.md", *REPO.glob("docs/*.md")]
-)
+DOCUMENTS = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md"), REPO / "python/README.md"])
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
