@@ -26,7 +26,7 @@
 #define PIECE (512u << 10)
 #define MAX_THREADS 4 /* the caller is one of them */
 #define STACK_SIZE (256u << 10)
-#define SPINS 2000 /* some ten microseconds */
+#define SPINS 300 /* ten to twenty microseconds */
 
 typedef struct job {
   struct job *next; /* guarded by mutex */

@@ -90,11 +90,21 @@ against_library() {
 	"$work/cpp$suffix"
 }
 
+# Without AddressSanitizer, which has a handler of its own for faults.
+faults_and_forks_of_library() {
+	local link=("-I$MOOR_BUILD/include" "-L$MOOR_BUILD" -lmoorage "-Wl,-rpath,$MOOR_BUILD" -lpthread)
+	"$cc" -std=gnu11 "${warnings[@]}" "$here/fault.c" -o "$work/fault_library" "${link[@]}"
+	"$work/fault_library"
+	"$cc" -std=gnu11 "${warnings[@]}" -O1 "$here/fork_library.c" -o "$work/fork_library" "${link[@]}"
+	"$work/fork_library"
+}
+
 traces
 alone
 sanitized
 if [ -n "${MOOR_BUILD:-}" ] && [ -f "$MOOR_BUILD/libmoorage.so" ]; then
 	against_library ""
+	faults_and_forks_of_library
 	if has_sanitizer address,undefined; then
 		against_library _address -fsanitize=address,undefined -fno-sanitize-recover=undefined
 	fi
