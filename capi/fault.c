@@ -179,21 +179,25 @@ static void add(line *l, const char *text, size_t size) {
 
 static void say(line *l, const char *text) { add(l, text, strlen(text)); }
 
-/* Printable ASCII as it is, everything else as \xNN: a terminal must not be steered by a key. */
+/* Printable ASCII as it is, everything else as \xNN: a terminal must not be steered by a key. At most KEY_SHOWN characters,
+ * so that there is room for what to do instead. */
 static void say_key(line *l, key k) {
   static const char digits[] = "0123456789abcdef";
-  uint32_t shown = k.size < KEY_SHOWN ? k.size : KEY_SHOWN;
+  uint32_t at = 0;
   say(l, " \"");
-  for (uint32_t i = 0; i < shown; i++) {
-    unsigned char c = (unsigned char)k.bytes[i];
+  for (uint32_t shown = 0; at < k.size; at++) {
+    unsigned char c = (unsigned char)k.bytes[at];
     char escaped[4] = {'\\', 'x', digits[c >> 4], digits[c & 15]};
-    if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
-      add(l, k.bytes + i, 1);
+    int plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+    shown += plain ? 1 : sizeof escaped;
+    if (shown > KEY_SHOWN) break;
+    if (plain) {
+      add(l, k.bytes + at, 1);
     } else {
       add(l, escaped, sizeof escaped);
     }
   }
-  say(l, shown < k.size ? "...\"" : "\"");
+  say(l, at < k.size ? "...\"" : "\"");
 }
 
 /* What is being touched: " of key ...", or why the key is not known. */

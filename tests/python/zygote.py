@@ -2,8 +2,8 @@
 seconds. It never opens a store, so a program that it forks is as good as one that was started.
 
 zygote.py SOCKET MODULE...  listens on a Unix socket. A connection carries one request, in JSON: {"program", "out",
-"error", "environment", "timeout"}, and gets {"status"} back: the exit status, a signal's number negative, or null when the
-time was over. It ends with the process that started it.
+"error", "environment", "timeout"}, and gets {"status"} back: the exit status, a signal's number negative, or null when
+the time was over. It ends with the process that started it.
 """
 
 import contextlib
@@ -89,5 +89,4 @@ def _serve(path):
 
 # At the top, so that the program's names are those of __main__ and the interpreter ends as it always does.
 _code = _serve(sys.argv[1])
-del _serve, _become, _wait, _request
 exec(_code)
