@@ -286,10 +286,11 @@ typedef struct moor_reservation {
 
 /* Reserves size bytes, aligned to a page. */
 int32_t moor_reserve(moor_store store, uint64_t size, moor_reservation *reservation_out, void **data_out);
-/* Publishes the first shape-many bytes of the reservation under key and ends it. tensor gives dtype and shape (its data
- * and strides are ignored) or is NULL for plain bytes of the whole size. Unless MOOR_PUT_NO_PROTECT is set, the pages become
- * read-only for everybody first: a late write by the producer then ends the process instead of changing the object.
- * KEPT and every error leave the reservation open. */
+/* Publishes the reservation under key and ends it. tensor gives dtype and shape (its data and strides are ignored), of
+ * as many bytes as were reserved or fewer, which are taken from the start; NULL means plain bytes of the whole size.
+ * Unless MOOR_PUT_NO_PROTECT is set, the pages become read-only for everybody first: a late write by the producer then
+ * ends the process instead of changing the object. NO_MEMORY when so many are read-only already that the process comes
+ * near its limit of mappings: moor_put copies. KEPT and every error leave the reservation open. */
 int32_t moor_commit(moor_reservation reservation, const void *key, uint64_t key_size, const DLTensor *tensor,
                     const moor_put_options *options, moor_put_result *result_out);
 /* Gives the memory back. */
@@ -310,13 +311,14 @@ int32_t moor_adopt_tensor(moor_store store, const void *key, uint64_t key_size, 
 /* mode */
 #define MOOR_MODE_VIEW 0 /* the store's own read-only memory: nothing is moved */
 #define MOOR_MODE_COW 1  /* a private copy-on-write window: writable, nothing is moved until it is written to; */
-                         /* below 64 KiB, and near vm.max_map_count, a counted copy */
+                         /* below 64 KiB, near vm.max_map_count and with huge pages a counted copy */
 #define MOOR_MODE_COPY 2 /* memory of your own */
 
-/* Hands out a tensor. The caller owns *tensor_out and ends it by its deleter, from any thread, also after
- * moor_store_close. In mode VIEW the flag DLPACK_FLAG_BITMASK_READ_ONLY is set; a write through it ends the process. Objects
- * without a dtype come as one-dimensional uint8. Strides are always given. The data of an object with bytes is
- * aligned to 64 bytes, from 32 KiB up to a page. */
+/* Hands out a tensor; NOT_FOUND when there is no such key, here and in all that follows. The caller owns *tensor_out
+ * and ends it by its deleter, from any thread, also after moor_store_close. In mode VIEW the flag
+ * DLPACK_FLAG_BITMASK_READ_ONLY is set; a write through it ends the process. Objects without a dtype come as one-
+ * dimensional uint8. Strides are always given. The data of an object with bytes is aligned to 64 bytes, from 32 KiB up
+ * to a page. */
 int32_t moor_get_tensor(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
                         DLManagedTensorVersioned **tensor_out);
 /* The same in DLPack's older struct, which cannot say read-only. */
@@ -345,6 +347,8 @@ typedef struct moor_buffer {
   uint64_t meta_size;
 } moor_buffer;
 
+/* Hands out the bytes of an object, whether it is a tensor or not, with its dtype, shape and metadata. The caller ends
+ * it by buffer_out->release(buffer_out). */
 int32_t moor_get_buffer(moor_store store, const void *key, uint64_t key_size, uint32_t mode, moor_buffer *buffer_out);
 
 /* Copies the bytes of an object to out. size_out receives the object's size, also when capacity is too small: then
@@ -369,8 +373,9 @@ int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint
 int32_t moor_take_tensor(moor_store store, const void *key, uint64_t key_size, DLManagedTensorVersioned **tensor_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Names
+ * Names. NOT_FOUND where the key is not there.
  */
+/* The name goes at once, the bytes with the last view of them. */
 int32_t moor_remove(moor_store store, const void *key, uint64_t key_size);
 /* Removes every object; removed_out may be NULL. */
 int32_t moor_clear(moor_store store, uint64_t *removed_out);
@@ -408,8 +413,8 @@ int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_siz
                        uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
 
 /* What is viewed: keys packed as in moor_list_keys, and per key its views and bytes. An object whose name is gone but
- * which is still viewed has an empty key. Complete unless it does not fit: then TOO_SMALL, and count_out says how
- * many there are, bytes_out how large buffer must be. */
+ * which is still viewed has the key it had, a reservation an empty one. Complete unless it does not fit: then
+ * TOO_SMALL, and count_out says how many there are, bytes_out how large buffer must be. */
 typedef struct moor_borrow {
   uint64_t key_end;
   uint64_t views;
