@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Callable
 
 from .fixture import BATCH, Carrier, Fixture, Windows, capsule_of
@@ -53,22 +54,15 @@ def _bare(f: Fixture) -> Statement:
     )
 
 
-def _bare_numpy(f: Fixture) -> Statement:
-    array = f.numpy.empty(16, dtype="u1")
+def memcpy(f: Fixture) -> Statement:
+    """One thread, touched memory. The targets take turns, as those of a put do: what it replaces is there until it has
+    taken its place. (Into one and the same target it would mostly be a matter of the cache.)
+    """
+    targets = cycle([f.address(f.target), f.address(f.filled())])
     return Statement(
-        "from_dlpack(a)",
-        {"from_dlpack": f.numpy.from_dlpack},
-        lambda n: [Carrier(capsule_of(array)) for _ in range(n)],
-    )
-
-
-def memcpy(f: Fixture, times: int = 1) -> Statement:
-    names = {
-        "memmove": ctypes.memmove, "target": f.address(f.target), "source": f.address(f.source), "size": f.size,
-        "times": range(times),
-    }  # fmt: skip
-    return Statement(
-        "memmove(target, source, size)" if times == 1 else "for _ in times: memmove(target, source, size)", names
+        "memmove(a, source, size)",
+        {"memmove": ctypes.memmove, "source": f.address(f.source), "size": f.size},
+        lambda n: list(islice(targets, n)),
     )
 
 
@@ -104,7 +98,13 @@ def _copy(f: Fixture) -> Iterator[Pair]:
 
 @contextmanager
 def _array(f: Fixture) -> Iterator[Pair]:
-    yield Statement("get_array(key)", _names(f)), _bare_numpy(f)
+    array = f.numpy.empty(16, dtype="u1")
+    floor = Statement(
+        "from_dlpack(a)",
+        {"from_dlpack": f.numpy.from_dlpack},
+        lambda n: [Carrier(capsule_of(array)) for _ in range(n)],
+    )
+    yield Statement("get_array(key)", _names(f)), floor
 
 
 @contextmanager
@@ -155,7 +155,15 @@ def _batch(f: Fixture) -> Iterator[Pair]:
 @contextmanager
 def _batch_put(f: Fixture) -> Iterator[Pair]:
     items = dict.fromkeys(f.keys, f.tensor(f.source))
-    yield Statement("put_tensors(items)", _names(f, items=items)), memcpy(f, BATCH)
+    begin = f.address(f.filled(BATCH))
+    floor = Statement(
+        "for target in targets: memmove(target, source, size)",
+        {
+            "memmove": ctypes.memmove, "source": f.address(f.source), "size": f.size,
+            "targets": range(begin, begin + BATCH * f.size, f.size),
+        },
+    )  # fmt: skip
+    yield Statement("put_tensors(items)", _names(f, items=items)), floor
 
 
 def _read(mode: str) -> Callable[[Fixture], Any]:
@@ -185,7 +193,7 @@ CASES = [
     Case("get_tensor view", _BARE, _view, ("torch",)),
     Case("get_tensor cow", f"mmap + munmap + {_BARE}", _cow, ("torch",), smallest=WINDOW),
     Case("get_tensor copy", "clone", _copy, ("torch",), touched=True, largest=256 << 20),
-    Case("get_array", "numpy.from_dlpack", _array, ("numpy",)),
+    Case("get_array", "numpy.from_dlpack of a capsule", _array, ("numpy",)),
     Case("get_buffer", "memoryview of bytes", _buffer, ("numpy",)),
     Case("get_into", "memcpy", _into, touched=True),
     Case("put_tensor", "memcpy", _put, ("numpy",), touched=True),
@@ -200,8 +208,14 @@ CASES = [
 
 
 @contextmanager
-def flat(name: str, large: Fixture, small: Fixture) -> Iterator[Pair]:
+def flat(name: str, largest: int, smallest: int) -> Iterator[Pair]:
     """The same statement at two sizes, the second as the floor."""
     case = next(case for case in CASES if case.name == name)
     with ExitStack() as stack:
-        yield stack.enter_context(case.prepare(large))[0], stack.enter_context(case.prepare(small))[0]
+
+        def statement(size: int) -> Statement:
+            fixture = stack.enter_context(Fixture(size, touched=False))
+            pair: Pair = stack.enter_context(case.prepare(fixture))
+            return pair[0]
+
+        yield statement(largest), statement(smallest)

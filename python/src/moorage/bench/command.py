@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable
 
 from .. import _parse
 from ..errors import MoorageError
@@ -80,7 +81,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: half a minute at most")
     parser.add_argument("--sizes", metavar="LIST", help='for example "4KiB,1MiB,1GiB"')
-    parser.add_argument("--only", metavar="LIST", help="words; a case that contains one of them is measured: " + _cases())
+    parser.add_argument("--only", metavar="LIST", help="words; cases that contain one are measured: " + _cases())
     parser.add_argument("--json", metavar="FILE", help="writes all figures")
     parser.add_argument("--plot", metavar="FILE", help="draws them, as .png, .svg or .pdf; needs moorage[bench]")
     parser.add_argument(
@@ -178,6 +179,5 @@ def _run_flat(plan: Plan, wanted: Sequence[str], measured: Measured) -> None:
         if name not in wanted or largest <= smallest:
             continue
         _note(f"{name}: {report.size(largest)} beside {report.size(smallest)}")
-        with Fixture(largest, touched=False) as large, Fixture(smallest, touched=False) as small:
-            with cases.flat(name, large, small) as (statement, floor):
-                measured.flat[name] = compare(statement, floor, seconds=plan.seconds)
+        with cases.flat(name, largest, smallest) as (statement, floor):
+            measured.flat[name] = compare(statement, floor, seconds=plan.seconds)

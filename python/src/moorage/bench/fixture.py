@@ -63,8 +63,9 @@ class Fixture:
         self.size = size
         self.torch, self.numpy = module("torch"), module("numpy")
         objects = BATCH * 2 if batch else _OBJECTS
-        if touched and (objects + 2) * size > machine.available_memory() * 3 // 4:
-            raise Shortage(f"needs {(objects + 2) * size >> 20} MiB of memory")
+        outside = BATCH + 2 if batch else 3
+        if touched and (objects + outside) * size > machine.available_memory() * 3 // 4:
+            raise Shortage(f"needs {(objects + outside) * size >> 20} MiB of memory")
         self.store = moorage.Store(max(objects * size, 1 << 20) + (64 << 20))
         self._memory: list[mmap.mmap] = []
         self.keys = [f"tensor/{i:03d}" for i in range(BATCH)] if batch else ["tensor"]
@@ -83,11 +84,11 @@ class Fixture:
     def _tensors(self) -> bool:
         return self.torch is not None or self.numpy is not None
 
-    def filled(self) -> Any:
-        """Memory of this size outside the store, touched."""
-        memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def filled(self, times: int = 1) -> Any:
+        """Memory of so many times this size outside the store, touched."""
+        memory = mmap.mmap(-1, times * self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory.append(memory)
-        ctypes.memset(self.address(memory), 1, self.size)
+        ctypes.memset(self.address(memory), 1, times * self.size)
         return memory
 
     @staticmethod

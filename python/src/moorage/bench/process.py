@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 _EMPTY = "import ctypes; ctypes.CDLL(None)"
 _IMPORT = f"{_EMPTY}; import moorage"
@@ -55,14 +58,19 @@ def _python(program: str, *arguments: str) -> str:
     # The programs find the package that runs this.
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": _compiled()}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True)
     return done.stdout
+
+
+@lru_cache(None)
+def _compiled() -> str:
+    """A folder for compiled modules, which are there where a package was installed by pip."""
+    folder = tempfile.TemporaryDirectory(prefix="moorage-bench-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def _wall(program: str) -> float:

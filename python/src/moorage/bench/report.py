@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Sequence
+from typing import Any
 
 from .aims import Judged
+from .machine import FREE
 from .measured import Measured, Result
 
 
@@ -67,6 +69,9 @@ def tables(facts: dict[str, Any], measured: Measured, aims: list[Judged]) -> lis
     if aims:
         rows: list[Sequence[str]] = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims]
         shown.append(Table("Aims", ("aim", "limit", "measured", "verdict"), rows, left=4))
+        reasons: list[Sequence[str]] = [(aim.what, aim.why) for aim in aims if aim.why]
+        if reasons:
+            shown.append(Table("Why aims are missed, as far as is known", ("", ""), reasons, left=2))
     return shown
 
 
@@ -79,7 +84,7 @@ def _fact(name: str, value: Any) -> str:
     if name == "memory":
         return f"{value / (1 << 30):.0f} GiB"
     if name == "second core":
-        return f"{value:.2f} x one core" + ("" if value >= 1.8 else " (busy: figures of copies on two cores say little)")
+        return f"{value:.2f} x one core" + ("" if value >= FREE else " (busy: copies on two cores say little)")
     if isinstance(value, float):
         return f"{value:.1f}"
     return "not installed" if value is None else str(value)

@@ -14,20 +14,20 @@ from typing import Any, Callable
 # The statement stands in the loop itself, as timeit has it: what a function call costs would be a good part of what
 # is measured here. What the statement makes is dropped inside the time.
 _TEMPLATE = """
-def block(clock, arguments):
-    begin = clock()
-    for a in arguments:
+def block(_clock, _arguments):
+    _begin = _clock()
+    for a in _arguments:
         {source}
-    return clock() - begin
+    return _clock() - _begin
 
-def each(clock, arguments):
-    times = []
-    note = times.append
-    for a in arguments:
-        begin = clock()
+def each(_clock, _arguments):
+    _times = []
+    _note = _times.append
+    for a in _arguments:
+        _begin = _clock()
         {source}
-        note(clock() - begin)
-    return times
+        _note(_clock() - _begin)
+    return _times
 """
 
 _clock = time.perf_counter_ns
