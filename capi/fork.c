@@ -52,6 +52,7 @@ typedef struct slots {
 
 static slots first_slots;
 static uint32_t changes;      /* atomic */
+static uint32_t slots_used;   /* atomic: how many slots, in their order, were ever used */
 static uint32_t region_count; /* guarded by fork_mutex */
 
 /* A slot is free when its length is 0. All fields that are read without the lock are written atomically. */
@@ -69,9 +70,12 @@ static void fill(moor_region *slot, const moor_region *with) {
 }
 
 static moor_region *free_slot(void) {
+  uint32_t n = 0;
   for (slots *s = &first_slots;; s = s->next) {
-    for (int i = 0; i < SLOTS; i++) {
-      if (s->region[i].len == 0) return &s->region[i];
+    for (int i = 0; i < SLOTS; i++, n++) {
+      if (s->region[i].len != 0) continue;
+      if (n >= slots_used) __atomic_store_n(&slots_used, n + 1, __ATOMIC_RELEASE);
+      return &s->region[i];
     }
     if (s->next == NULL) {
       slots *more = calloc(1, sizeof *more);
@@ -136,45 +140,44 @@ static int touches(uint64_t address, uint64_t size, uint64_t start, uint64_t len
   return within(address, start, len) || within(start, address, size);
 }
 
-int moor_region_overlaps(uint64_t address, uint64_t size) {
-  if (size == 0) return 0;
-  for (;;) {
+/* Looks for a region whose reader mapping, or writer mapping if writers is set, has some of these bytes. What it saw is of
+ * one moment, unless tries run out: then it found nothing. */
+static int find(uint64_t address, uint64_t size, int writers, uint64_t tries, place *found_out) {
+  for (; tries > 0; tries--) {
     uint32_t before = __atomic_load_n(&changes, __ATOMIC_ACQUIRE);
+    uint32_t left = __atomic_load_n(&slots_used, __ATOMIC_ACQUIRE);
     int found = 0;
-    for (const slots *s = &first_slots; s != NULL && !found; s = __atomic_load_n(&s->next, __ATOMIC_ACQUIRE)) {
-      for (int i = 0; i < SLOTS && !found; i++) {
+    for (const slots *s = &first_slots; left > 0 && !found; s = __atomic_load_n(&s->next, __ATOMIC_ACQUIRE)) {
+      for (int i = 0; i < SLOTS && left > 0 && !found; i++, left--) {
         place p = look(&s->region[i]);
-        found = p.len != 0 && touches(address, size, p.reader, p.len);
-      }
-    }
-    if ((before & 1) == 0 && __atomic_load_n(&changes, __ATOMIC_RELAXED) == before) return found;
-  }
-}
-
-int moor_region_find(uint64_t address, moor_region *region_out, int *in_writer) {
-  /* A bounded number of tries: the thread that is changing the list may be the one that faulted. */
-  for (int tries = 0; tries < 1000; tries++) {
-    uint32_t before = __atomic_load_n(&changes, __ATOMIC_ACQUIRE);
-    int found = 0;
-    for (const slots *s = &first_slots; s != NULL && !found; s = __atomic_load_n(&s->next, __ATOMIC_ACQUIRE)) {
-      for (int i = 0; i < SLOTS && !found; i++) {
-        place p = look(&s->region[i]);
-        if (p.len == 0) continue;
-        *in_writer = within(address, p.writer, p.len);
-        found = *in_writer || within(address, p.reader, p.len);
-        if (!found) continue;
-        memset(region_out, 0, sizeof *region_out);
-        region_out->fd = -1;
-        region_out->huge = p.huge;
-        region_out->writer = p.writer;
-        region_out->reader = p.reader;
-        region_out->len = p.len;
-        region_out->records = p.records;
+        found = p.len != 0 && (touches(address, size, p.reader, p.len) ||
+                               (writers && touches(address, size, p.writer, p.len)));
+        if (found) *found_out = p;
       }
     }
     if ((before & 1) == 0 && __atomic_load_n(&changes, __ATOMIC_RELAXED) == before) return found;
   }
   return 0;
+}
+
+int moor_region_overlaps(uint64_t address, uint64_t size) {
+  place p;
+  return size != 0 && find(address, size, 0, UINT64_MAX, &p);
+}
+
+int moor_region_find(uint64_t address, moor_region *region_out, int *in_writer) {
+  place p;
+  /* A bounded number of tries: the thread that is changing the list may be the one that faulted. */
+  if (!find(address, 1, 1, 1000, &p)) return 0;
+  memset(region_out, 0, sizeof *region_out);
+  region_out->fd = -1;
+  region_out->huge = p.huge;
+  region_out->writer = p.writer;
+  region_out->reader = p.reader;
+  region_out->len = p.len;
+  region_out->records = p.records;
+  *in_writer = within(address, p.writer, p.len);
+  return 1;
 }
 
 /* ---- children ---- */

@@ -123,6 +123,33 @@ static void windows(void) {
   free(data);
 }
 
+/* Windows stop well below the limit of mappings; then they are copies, and counted. */
+static void many_windows(void) {
+  enum { MORE = 20 };
+  unsigned long maps = 0;
+  FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+  EXPECT(f != NULL && fscanf(f, "%lu", &maps) == 1);
+  fclose(f);
+  if (maps > 200000) {
+    printf("skip: many_windows (vm.max_map_count is %lu; the test makes as many windows)\n", maps);
+    return;
+  }
+  size_t limit = maps / 8 * 3, n = limit + MORE;
+  DLManagedTensorVersioned **windows = malloc(n * sizeof *windows);
+  char *data = calloc(1, 64u << 10);
+  moor_stats stats = {.struct_size = sizeof stats};
+  EXPECT_OK(moor_put(store, KEY("window"), data, 64u << 10, NULL, NULL));
+  for (size_t i = 0; i < n; i++) EXPECT_OK(moor_get_tensor(store, KEY("window"), MOOR_MODE_COW, &windows[i]));
+  EXPECT_OK(moor_get_stats(store, &stats));
+  EXPECT(stats.windows == limit && stats.window_copies == MORE);
+  EXPECT(windows[0]->flags == 0 && windows[n - 1]->flags == DLPACK_FLAG_BITMASK_IS_COPIED);
+  for (size_t i = 0; i < n; i++) windows[i]->deleter(windows[i]);
+  EXPECT_OK(moor_get_stats(store, &stats));
+  EXPECT(stats.windows == 0);
+  free(windows);
+  free(data);
+}
+
 static void in_place(void) {
   moor_reservation r;
   void *data;
@@ -311,6 +338,7 @@ int main(void) {
   RUN(bytes_in_and_out);
   RUN(tensors);
   RUN(windows);
+  RUN(many_windows);
   RUN(in_place);
   RUN(names);
   RUN(batches);

@@ -46,6 +46,8 @@ alone() {
 	over_standin hammer "" -O2
 	over_standin fork "" -O2
 	over_standin copy "" -O2
+	over_standin memory "" -O2 -Wl,--wrap=malloc,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create
+	"$work/memory"
 	"$work/hammer" "$seconds" 4
 	"$work/hammer" "$seconds" 3 fork
 	(ulimit -n 1024 && "$work/fork")
