@@ -40,9 +40,13 @@ def table(content: dict[str, Any]) -> str:
         found = {size: results[case, size] for size in sizes if (case, size) in results}
         if found:
             floors = " or ".join(dict.fromkeys(one["floor"] for one in found.values()))
-            cells = [f"{found[size]['timed']['ratio']:.2g}" if size in found else "" for size in sizes]
+            cells = [ratio(found[size]["timed"]["ratio"]) if size in found else "" for size in sizes]
             rows.append(f"| {shown} | {floors} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", machine(content["machine"])])
+
+
+def ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def machine(facts: dict[str, Any]) -> str:

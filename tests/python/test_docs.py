@@ -7,6 +7,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
 import re
 import textwrap
@@ -192,6 +193,20 @@ def test_links(document: Path) -> None:
     assert [target for target in local if not (document.parent / target).exists()] == []
 
 
-def test_readme_has_the_place_for_figures() -> None:
-    text = (REPO / "README.md").read_text(encoding="utf-8")
-    assert text.count("<!-- measured:begin -->") == text.count("<!-- measured:end -->") == 1
+def test_figures_go_into_their_place_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("readme_table", REPO / "scripts/readme_table.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    result = {"case": "get_array", "size": 4096, "floor": "a floor", "timed": {"ratio": 1.234}}
+    facts = {"cpu": "a CPU", "cores": 2, "memory": 4 << 30, "kernel": "6", "python": "3", "load": 0.5, "second core": 1.9}
+    (tmp_path / "figures.json").write_text(json.dumps({"results": [result], "machine": facts}))
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(script, "README", tmp_path / "README.md")
+    script.README.write_text(readme, encoding="utf-8")
+    for _ in range(2):  # the second time over the first
+        script.main(tmp_path / "figures.json")
+    made = script.README.read_text(encoding="utf-8")
+    assert "| `get_array` | a floor | 1.23 |" in made and made.count("a CPU, 2 cores, 4 GiB") == 1
+    assert made.partition(script.BEGIN)[0] == readme.partition(script.BEGIN)[0]
+    assert made.partition(script.END)[2] == readme.partition(script.END)[2]
