@@ -199,7 +199,7 @@ def test_figures_go_into_their_place_in_the_readme(tmp_path: Path, monkeypatch: 
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     result = {"case": "get_array", "size": 4096, "floor": "a floor", "timed": {"ratio": 1.234}}
-    facts = {"cpu": "a CPU", "cores": 2, "memory": 4 << 30, "kernel": "6", "python": "3", "load": 0.5, "second core": 1.9}
+    facts = {"cpu": "a CPU", "cores": 2, "memory": 4 << 30, "kernel": "6", "python": "3", "load": 0, "second core": 1}
     (tmp_path / "figures.json").write_text(json.dumps({"results": [result], "machine": facts}))
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     monkeypatch.setattr(script, "README", tmp_path / "README.md")
