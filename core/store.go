@@ -53,21 +53,25 @@ func Open(o Options) (*Store, error) { return OpenOn(defaultHost(), nil, o) }
 
 // OpenOn opens a store on a host. tracker learns of the region and may be nil. When it fails nothing is left behind.
 func OpenOn(h *Host, tracker arena.Tracker, o Options) (*Store, error) {
+	return openWith(h, tracker, o, index.Options{})
+}
+
+func openWith(h *Host, tracker arena.Tracker, o Options, names index.Options) (*Store, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	s := &Store{host: h, words: h.words, opts: o, finished: make(chan struct{})}
-	if err := s.open(tracker); err != nil {
+	if err := s.open(tracker, names); err != nil {
 		return nil, errors.Join(fail("open", classify(err)), s.unmap())
 	}
 	return s, nil
 }
 
-func (s *Store) open(tracker arena.Tracker) (err error) {
+func (s *Store) open(tracker arena.Tracker, names index.Options) (err error) {
 	if s.control, err = mapControl(); err != nil {
 		return fmt.Errorf("%w: control page: %w", ErrMemory, err)
 	}
-	if s.heap, err = index.NewHeap(index.Options{}); err != nil {
+	if s.heap, err = index.NewHeap(names); err != nil {
 		return err
 	}
 	for i := range s.shards {
