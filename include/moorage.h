@@ -491,7 +491,7 @@ typedef struct moor_stats {
   uint64_t adoptions;        /* stored without a copy */
   uint64_t adopt_copies;     /* adopt that had to copy */
   uint64_t bytes_copied_in;
-  uint64_t bytes_copied_out; /* get, get_into, mode copy, and copies made in place of windows */
+  uint64_t bytes_copied_out; /* get, get_into, export, mode copy, and copies in place of windows */
   uint64_t window_copies;    /* cow that had to copy although the object is 64 KiB or more */
   uint64_t protected_extents;
   uint64_t last_seq;

@@ -89,7 +89,7 @@ class Stats:
     """`adopt` that had to copy."""
     bytes_copied_in: int
     bytes_copied_out: int
-    """By get, get_into, mode "copy", and copies made in place of windows."""
+    """By get, get_into, export_safetensors, mode "copy", and copies made in place of windows."""
     window_copies: int
     """Mode "cow" that had to copy although the object has 64 KiB or more."""
     protected_extents: int
