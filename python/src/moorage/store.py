@@ -229,7 +229,7 @@ class Store:
     def _put_any(self, key: Any, t: Any, how: int, meta: Any) -> int:
         """Everything that is not an ordinary torch tensor on the CPU."""
         name = _lib.encode_key(key)
-        torch, np = sys.modules.get("torch"), sys.modules.get("numpy")
+        torch, np = _imported("torch"), _imported("numpy")
         if torch is not None and isinstance(t, torch.Tensor):
             module = self._torch()
             t = module.prepare(t)
@@ -331,7 +331,7 @@ class Store:
             store.adopt("activations", t)
         """
         sizes = _parse.shape(shape)
-        torch = sys.modules.get("torch")
+        torch = _imported("torch")
         if torch is not None and isinstance(dtype, torch.dtype):
             return self._empty_torch(self._torch(), sizes, dtype)
         module = self._numpy()
@@ -376,15 +376,15 @@ class Store:
         """Publishes a tensor made by `empty` under a key, without copying.
 
         From then on `t` is read-only like any view: *writing to it ends the process* (numpy cannot know either).
-        Only the whole, dense tensor is adopted; a slice or another layout of it is copied, which `stats().adopt_copies`
-        counts.
+        Only the whole, dense tensor is adopted. A slice, another layout of it, or memory from elsewhere is copied, which
+        `stats().adopt_copies` counts, and stays writable.
 
         Returns False when `if_exists="keep"` kept the object that was there; `t` then stays as it was. Raises
-        AlreadyAdoptedError the second time, InvalidArgumentError for memory that is not of this store's `empty`.
+        AlreadyAdoptedError the second time, and what `put` raises.
         """
         name = _lib.encode_key(key)
         call = _lib.PutCall(_parse.choice(if_exists, "if_exists", _IF_EXISTS))
-        torch, np = sys.modules.get("torch"), sys.modules.get("numpy")
+        torch, np = _imported("torch"), _imported("numpy")
         if torch is not None and isinstance(t, torch.Tensor):
             module = self._torch()
             if not module.is_plain(t) or t.layout is not torch.strided or t.device.type != "cpu":
@@ -451,10 +451,10 @@ class Store:
         found = self._tensors(names, mode)
         if type(found) is list:
             return found
+        if found is None:  # one of the keys, or the mode, which the long way will name
+            found = self._plain.tensors(names, self._look.number(mode))
         if type(found) is int:
             self._check(found)
-        if found is None:  # one of the keys, or the mode: one by one it will show
-            return [self.get_tensor(key, mode=mode) for key in names]
         return [self._one_of(key, mode, item, missing) for key, item in zip(names, found)]
 
     def _one_of(self, key: str, mode: Mode | None, item: Any, missing: str) -> Any:
@@ -519,9 +519,9 @@ class Store:
         name = _lib.encode_key(key)
         begin = _parse.count(offset, "offset")
         wanted = _abi.ALL if nbytes is None else _parse.count(nbytes, "nbytes")
-        outs = out if isinstance(out, (list, tuple)) else [out]
+        outs, called = (out, "each of out") if isinstance(out, (list, tuple)) else ([out], "out")
         copied = c_uint64()
-        spans, loans = self._spans(outs, "out" if outs[:1] == [out] else "each of out")
+        spans, loans = self._spans(outs, called)
         try:
             status = self._c.moor_get_into(self._id, name, len(name), begin, wanted, spans, len(outs), byref(copied))
         finally:
@@ -531,7 +531,7 @@ class Store:
         return copied.value
 
     def _spans(self, outs: Sequence[Any], name: str) -> tuple[Any, list[_memory.Loan]]:
-        torch = sys.modules.get("torch")
+        torch = _imported("torch")
         spans = (_abi.Span * max(len(outs), 1))()
         loans: list[_memory.Loan] = []
         try:
@@ -852,6 +852,14 @@ _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"
 _STAGE_FROM = 64 << 10  # bytes
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
 _NAMES_UP_TO = 10_000  # viewed objects; with more of them a list is of no use to anybody
+
+
+def _imported(name: str) -> Any:
+    """A module that somebody has imported; None while nobody has, or another thread is in the middle of it: nothing of
+    that module can be among the arguments then.
+    """
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
 def _file_name(path: str | os.PathLike[str]) -> bytes:
