@@ -1,3 +1,5 @@
+//go:build !race
+
 package core
 
 import (
@@ -27,5 +29,3 @@ func mapControl() (*cell.Control, error) {
 }
 
 func unmapControl(c *cell.Control) error { return unix.MunmapPtr(unsafe.Pointer(c), controlBytes) }
-
-func isNoMemory(err error) bool { return errors.Is(err, unix.ENOMEM) }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"moorage/core/arena"
 	"moorage/core/arena/cell"
 	"moorage/core/index"
@@ -106,7 +108,7 @@ func classify(err error) error {
 			return err
 		}
 	}
-	if isNoMemory(err) {
+	if errors.Is(err, unix.ENOMEM) {
 		return fmt.Errorf("%w: %w", ErrMemory, err)
 	}
 	return fmt.Errorf("%w: %w", ErrSystem, err)
