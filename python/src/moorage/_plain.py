@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ctypes import byref, c_int32, c_uint64, c_void_p, create_string_buffer
 from typing import Any
 
-from . import _abi, _memory, buffer
+from . import _abi, _memory, _parse, buffer
 from ._lib import Library, PackedKeys, PutCall, encode_key
 from ._look import SecondLook
 from .dlpack import Capsules
@@ -191,7 +191,7 @@ class PlainRoute:
         calls, look = self._calls, self._look
 
         def array(key: Any, mode: Any) -> Any:
-            capsule = calls.capsule(key, look.number(mode))
+            capsule = calls.capsule(key, _parse.choice(mode, "mode", _abi.MODES))
             if type(capsule) is int:
                 return look.array(key, mode, capsule)
             made = module.from_capsule(capsule)

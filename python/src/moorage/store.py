@@ -376,8 +376,8 @@ class Store:
         """Publishes a tensor made by `empty` under a key, without copying.
 
         From then on `t` is read-only like any view: *writing to it ends the process* (numpy cannot know either).
-        Only the whole, dense tensor is adopted. A slice, another layout of it, or memory from elsewhere is copied, which
-        `stats().adopt_copies` counts, and stays writable.
+        Only the whole, dense tensor is adopted. A slice, another layout of it, or memory from elsewhere is copied,
+        which `stats().adopt_copies` counts, and stays writable.
 
         Returns False when `if_exists="keep"` kept the object that was there; `t` then stays as it was. Raises
         AlreadyAdoptedError the second time, and what `put` raises.
