@@ -10,19 +10,30 @@ import (
 	"moorage/core/tensor"
 )
 
-// bytesOf is C's memory as a slice, for the duration of the call.
+// bytesOf is C's memory as a slice, for the duration of the call. A pointer to nothing can be any number and is dropped:
+// a made-up pointer on a stack ends the process.
 func bytesOf(p C.moor_cbytes, n C.uint64_t) []byte {
+	if n == 0 {
+		return nil
+	}
 	return unsafe.Slice((*byte)(unsafe.Pointer(p)), n)
+}
+
+// likeOf is dtype and shape of a tensor of C's, whose other fields may be anything. The shape stays C's.
+func likeOf(t C.moor_ctensor) tensor.Source {
+	src := tensor.Source{DType: dtypeOf(t.dtype)}
+	if t.ndim > 0 {
+		src.Shape = unsafe.Slice((*int64)(t.shape), t.ndim)
+	}
+	return src
 }
 
 // sourceOf is a tensor of C's as core reads it. Shape and strides stay C's.
 func sourceOf(t C.moor_ctensor) tensor.Source {
-	src := tensor.Source{Base: uintptr(t.data) + uintptr(t.byte_offset), DType: dtypeOf(t.dtype)}
-	if t.ndim > 0 {
-		src.Shape = unsafe.Slice((*int64)(t.shape), t.ndim)
-		if t.strides != nil {
-			src.Strides = unsafe.Slice((*int64)(t.strides), t.ndim)
-		}
+	src := likeOf(t)
+	src.Base = uintptr(t.data) + uintptr(t.byte_offset)
+	if t.ndim > 0 && t.strides != nil {
+		src.Strides = unsafe.Slice((*int64)(t.strides), t.ndim)
 	}
 	return src
 }

@@ -177,7 +177,7 @@ static uint64_t dense_bytes(const DLTensor *t) {
   int huge = 0;
   for (int32_t i = 0; i < t->ndim; i++) {
     if (t->shape[i] == 0) return 0;
-    if (bits != 0 && (uint64_t)t->shape[i] > UINT64_MAX / bits) {
+    if ((uint64_t)t->shape[i] > UINT64_MAX / bits) {
       huge = 1;
     } else if (!huge) {
       bits *= (uint64_t)t->shape[i];
@@ -200,6 +200,10 @@ int32_t moor_check_tensor(const DLTensor *tensor, int with_data, const char *nam
     if (tensor->shape[i] < 0) {
       return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "%s->shape[%d] is %lld", name, i, (long long)tensor->shape[i]);
     }
+  }
+  if (tensor->dtype.bits == 0 || tensor->dtype.lanes == 0) {
+    return moor_fail(MOOR_ERR_UNSUPPORTED, "%s->dtype has %u bits and %u lanes", name, tensor->dtype.bits,
+                     tensor->dtype.lanes);
   }
   uint64_t bytes = dense_bytes(tensor);
   if (bytes == UINT64_MAX) {

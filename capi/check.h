@@ -22,6 +22,10 @@
 
 #define MOOR_NOT_NULL(pointer) MOOR_TRY(moor_check_not_null((pointer), #pointer))
 
+/* What goes on to Go when there may be nothing to point to: a pointer to nothing can be any number (that of an empty
+ * slice in Rust is 1), and Go's runtime ends the process when it meets a small one on a stack. */
+#define MOOR_USED(pointer, size) ((size) > 0 ? (pointer) : NULL)
+
 int32_t moor_refuse_forked(void);
 int32_t moor_check_not_null(const void *pointer, const char *name);
 /* Memory of the caller: not NULL unless empty, no longer than there can be. */

@@ -22,7 +22,7 @@ static int32_t look_up(moor_store store, const moor_keys *keys, moor_hold *small
                        (unsigned long long)keys->count);
     }
   }
-  int32_t status = moorgo_get_batch(store.id, keys, holds, statuses_out);
+  int32_t status = moorgo_get_batch(store.id, keys, holds, MOOR_USED(statuses_out, keys->count));
   if (status == MOOR_OK) {
     *holds_out = holds;
   } else if (holds != small) {
@@ -78,7 +78,9 @@ int32_t moor_put_batch(moor_store store, const moor_keys *keys, const moor_part 
   }
   MOOR_TRY(moor_check_put_options(options, 0));
   MOOR_NOT_NULL(statuses_out);
-  return moorgo_put_batch(store.id, keys, parts, part_ends, options, results_out, statuses_out);
+  uint64_t n = keys->count;
+  return moorgo_put_batch(store.id, keys, MOOR_USED(parts, start), MOOR_USED(part_ends, n), options,
+                          MOOR_USED(results_out, n), MOOR_USED(statuses_out, n));
 }
 
 int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor *const *tensors,
@@ -91,7 +93,9 @@ int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor
   }
   MOOR_TRY(moor_check_put_options(options, MOOR_PUT_AS_BYTES));
   MOOR_NOT_NULL(statuses_out);
-  return moorgo_put_tensors(store.id, keys, tensors, options, results_out, statuses_out);
+  uint64_t n = keys->count;
+  return moorgo_put_tensors(store.id, keys, MOOR_USED(tensors, n), options, MOOR_USED(results_out, n),
+                            MOOR_USED(statuses_out, n));
 }
 
 int32_t moor_get_batch_into(moor_store store, const moor_keys *keys, const uint64_t *offsets, const uint64_t *nbytes,
@@ -124,14 +128,14 @@ int32_t moor_remove_batch(moor_store store, const moor_keys *keys, int32_t *stat
   MOOR_ENTER();
   MOOR_TRY(moor_check_keys(keys));
   MOOR_NOT_NULL(statuses_out);
-  return moorgo_remove_batch(store.id, keys, statuses_out);
+  return moorgo_remove_batch(store.id, keys, MOOR_USED(statuses_out, keys->count));
 }
 
 int32_t moor_exists(moor_store store, const moor_keys *keys, uint8_t *found_out) {
   MOOR_ENTER();
   MOOR_TRY(moor_check_keys(keys));
   MOOR_NOT_NULL(found_out);
-  return moorgo_exists(store.id, keys, found_out);
+  return moorgo_exists(store.id, keys, MOOR_USED(found_out, keys->count));
 }
 
 int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out) {

@@ -11,10 +11,11 @@ static __thread int in_progress;
 
 int moor_in_progress(void) { return in_progress; }
 
-int32_t moor_progress_call(moor_progress progress, void *context, uint64_t done, uint64_t total) {
+int32_t moor_progress_call(moor_progress progress, uint64_t context, uint64_t done, uint64_t total) {
+  int before = in_progress; /* a callback may import, too */
   in_progress = 1;
-  int32_t answer = progress(context, done, total);
-  in_progress = 0;
+  int32_t answer = progress((void *)(uintptr_t)context, done, total);
+  in_progress = before;
   return answer;
 }
 
@@ -26,7 +27,7 @@ int32_t moor_import_safetensors(moor_store store, const char *path, const void *
   MOOR_TRY(moor_check_file_options(options));
   moor_fault_install();
   uint64_t count = 0;
-  MOOR_TRY(moorgo_import_safetensors(store.id, path, prefix, prefix_size, options, &count));
+  MOOR_TRY(moorgo_import_safetensors(store.id, path, MOOR_USED(prefix, prefix_size), prefix_size, options, &count));
   if (count_out != NULL) *count_out = count;
   return MOOR_OK;
 }

@@ -76,7 +76,14 @@ int32_t moor_take_tensor(moor_store store, const void *key, uint64_t key_size, D
   MOOR_ENTER();
   MOOR_TRY(moor_check_key(key, key_size));
   MOOR_NOT_NULL(tensor_out);
+  moor_block *block;
+  MOOR_TRY(moor_block_new(&block));
   moor_hold hold;
-  MOOR_TRY(moorgo_take(store.id, key, key_size, &hold));
-  return moor_view_tensor(&hold, MOOR_MODE_VIEW, tensor_out);
+  int32_t status = moorgo_take(store.id, key, key_size, &hold);
+  if (status == MOOR_OK) {
+    *tensor_out = moor_view_own(&hold, block);
+  } else {
+    moor_block_free(block);
+  }
+  return status;
 }

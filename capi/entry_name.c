@@ -57,7 +57,8 @@ int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_siz
     return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "ends_size is %llu entries", (unsigned long long)ends_size);
   }
   MOOR_NOT_NULL(count_out);
-  return moorgo_list_keys(store.id, prefix, prefix_size, cursor, buffer, buffer_size, ends, ends_size, count_out);
+  return moorgo_list_keys(store.id, MOOR_USED(prefix, prefix_size), prefix_size, cursor, MOOR_USED(buffer, buffer_size),
+                          buffer_size, ends, ends_size, count_out);
 }
 
 int32_t moor_list_borrows(moor_store store, void *buffer, uint64_t buffer_size, moor_borrow *borrows,
@@ -71,5 +72,6 @@ int32_t moor_list_borrows(moor_store store, void *buffer, uint64_t buffer_size, 
   MOOR_NOT_NULL(count_out);
   MOOR_NOT_NULL(bytes_out);
   moor_fault_install();
-  return moorgo_list_borrows(store.id, buffer, buffer_size, borrows, borrows_size, count_out, bytes_out);
+  return moorgo_list_borrows(store.id, MOOR_USED(buffer, buffer_size), buffer_size, MOOR_USED(borrows, borrows_size),
+                             borrows_size, count_out, bytes_out);
 }

@@ -31,7 +31,7 @@ int32_t moor_put_parts(moor_store store, const void *key, uint64_t key_size, con
   MOOR_TRY(moor_check_parts(parts, part_count, -1));
   MOOR_TRY(moor_check_put_options(options, 0));
   moor_put_result result = {0};
-  return give(moorgo_put_parts(store.id, key, key_size, parts, part_count, options, &result), &result, result_out);
+  return give(moorgo_put_parts(store.id, key, key_size, MOOR_USED(parts, part_count), part_count, options, &result), &result, result_out);
 }
 
 int32_t moor_put_tensor(moor_store store, const void *key, uint64_t key_size, const DLTensor *tensor,
@@ -77,9 +77,16 @@ int32_t moor_empty_tensor(moor_store store, const DLTensor *like, DLManagedTenso
   MOOR_ENTER();
   MOOR_TRY(moor_check_tensor(like, MOOR_SHAPE_ONLY, "like"));
   MOOR_NOT_NULL(tensor_out);
+  moor_block *block;
+  MOOR_TRY(moor_block_new(&block));
   moor_hold hold;
-  MOOR_TRY(moorgo_empty(store.id, like, &hold));
-  return moor_view_tensor(&hold, MOOR_MODE_VIEW, tensor_out);
+  int32_t status = moorgo_empty(store.id, like, &hold);
+  if (status == MOOR_OK) {
+    *tensor_out = moor_view_own(&hold, block);
+  } else {
+    moor_block_free(block);
+  }
+  return status;
 }
 
 int32_t moor_adopt_tensor(moor_store store, const void *key, uint64_t key_size, const DLTensor *tensor,

@@ -10,7 +10,8 @@ func fileOptions(o C.moor_cfile_options) core.FileOptions {
 		return core.FileOptions{}
 	}
 	f := core.FileOptions{IfExists: core.IfExists(o.if_exists)}
-	if call, context := o.progress, o.context; call != nil {
+	// The context may be any number in the dress of a pointer, which Go must not take for one.
+	if call, context := o.progress, C.uint64_t(uintptr(o.context)); call != nil {
 		f.Progress = func(done, total uint64) bool {
 			return C.moor_progress_call(call, context, C.uint64_t(done), C.uint64_t(total)) == 0
 		}

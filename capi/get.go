@@ -27,12 +27,16 @@ func holdOf(s *store, r core.Raw) C.moor_hold {
 
 //export moorgo_get
 func moorgo_get(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, holdOut *C.moor_hold) (st C.int32_t) {
-	defer guard(&st)
 	s, ok := stores.Get(uint64(id))
 	if !ok {
 		return badHandle("store")
 	}
-	v, err := s.Get(bytesOf(key, keySize))
+	return get(s, bytesOf(key, keySize), holdOut)
+}
+
+func get(s *store, key []byte, holdOut *C.moor_hold) (st C.int32_t) {
+	defer guard(&st)
+	v, err := s.Get(key)
 	if err != nil {
 		return failed(err)
 	}
@@ -53,11 +57,7 @@ func moorgo_get_batch(id C.uint64_t, packed C.moor_ckeys, holdsOut *C.moor_hold,
 	}
 	holds, statuses := unsafe.Slice(holdsOut, k.len()), unsafe.Slice(statusesOut, k.len())
 	for i := range holds {
-		v, err := s.Get(k.at(i))
-		if err == nil {
-			holds[i] = holdOf(s, v.Raw())
-		}
-		statuses[i] = status(err)
+		statuses[i] = get(s, k.at(i), &holds[i])
 	}
 	return C.MOOR_OK
 }
@@ -75,7 +75,6 @@ func moorgo_take(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, holdOut *
 	}
 	hold := holdOf(s, v.Raw())
 	hold.data = C.uint64_t(v.WriterAddr())
-	hold.flags |= C.MOOR_HOLD_WRITABLE
 	*holdOut = hold
 	return C.MOOR_OK
 }

@@ -98,8 +98,7 @@ typedef struct moor_region {
 } moor_region;
 
 /* A counted view, made by Go's look-up, ended by moor_hold_release. Addresses as integers. */
-#define MOOR_HOLD_TENSOR 1u   /* dtype and shape are set */
-#define MOOR_HOLD_WRITABLE 2u /* data is in the writer's mapping: a reservation or a taken object */
+#define MOOR_HOLD_TENSOR 1u /* dtype and shape are set */
 typedef struct moor_hold {
   uint64_t cell;    /* moor_cell * */
   uint64_t control; /* moor_control * */
@@ -157,6 +156,12 @@ int moor_region_find(uint64_t address, moor_region *region_out, int *in_writer);
 int32_t moor_view_tensor(const moor_hold *hold, uint32_t mode, DLManagedTensorVersioned **tensor_out);
 int32_t moor_view_tensor_unversioned(const moor_hold *hold, uint32_t mode, DLManagedTensor **tensor_out);
 int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buffer_out);
+/* For what is the caller's alone, a reservation or a taken object. Its memory is had before the store is changed, so that
+ * nothing can fail after: a block has room for any shape. */
+typedef struct moor_block moor_block;
+int32_t moor_block_new(moor_block **block_out);
+void moor_block_free(moor_block *block);
+DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *block); /* consumes both */
 
 /* copypool.c */
 #define MOOR_COPY_SHARED (2u << 20) /* from this size on the pool helps */
@@ -168,7 +173,7 @@ int32_t moor_fail(int32_t status, const char *format, ...) __attribute__((format
 void moor_set_error(const char *text, uint64_t size);
 
 /* entry_file.c: calls a progress callback for Go, which cannot call a C function pointer itself. */
-int32_t moor_progress_call(moor_progress progress, void *context, uint64_t done, uint64_t total);
+int32_t moor_progress_call(moor_progress progress, uint64_t context, uint64_t done, uint64_t total);
 int moor_in_progress(void); /* 1 while this thread is inside such a callback */
 
 /* fault.c */

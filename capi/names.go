@@ -16,7 +16,12 @@ func moorgo_remove(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t) (st C.i
 	if !ok {
 		return badHandle("store")
 	}
-	return status(s.Remove(bytesOf(key, keySize)))
+	return remove(s, bytesOf(key, keySize))
+}
+
+func remove(s *store, key []byte) (st C.int32_t) {
+	defer guard(&st)
+	return status(s.Remove(key))
 }
 
 //export moorgo_remove_batch
@@ -29,7 +34,7 @@ func moorgo_remove_batch(id C.uint64_t, packed C.moor_ckeys, statusesOut *C.int3
 	k := keysOf(packed)
 	statuses := unsafe.Slice(statusesOut, k.len())
 	for i := range statuses {
-		statuses[i] = status(s.Remove(k.at(i)))
+		statuses[i] = remove(s, k.at(i))
 	}
 	return C.MOOR_OK
 }

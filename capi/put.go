@@ -3,7 +3,11 @@ package main
 // #include "exports.h"
 import "C"
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"moorage/core"
+)
 
 //export moorgo_put_parts
 func moorgo_put_parts(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, parts C.moor_cparts, partCount C.uint64_t,
@@ -13,7 +17,12 @@ func moorgo_put_parts(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, part
 	if !ok {
 		return badHandle("store")
 	}
-	r, err := s.PutParts(bytesOf(key, keySize), partsOf(parts, partCount), putOptions(options))
+	return put(s, bytesOf(key, keySize), partsOf(parts, partCount), putOptions(options), resultOut)
+}
+
+func put(s *store, key []byte, parts []core.Part, o core.PutOptions, resultOut *C.moor_put_result) (st C.int32_t) {
+	defer guard(&st)
+	r, err := s.PutParts(key, parts, o)
 	if err != nil {
 		return failed(err)
 	}
@@ -29,7 +38,12 @@ func moorgo_put_tensor(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, ten
 	if !ok {
 		return badHandle("store")
 	}
-	r, err := s.PutTensor(bytesOf(key, keySize), sourceOf(tensor), putOptions(options))
+	return putTensor(s, bytesOf(key, keySize), tensor, putOptions(options), resultOut)
+}
+
+func putTensor(s *store, key []byte, tensor C.moor_ctensor, o core.PutOptions, resultOut *C.moor_put_result) (st C.int32_t) {
+	defer guard(&st)
+	r, err := s.PutTensor(key, sourceOf(tensor), o)
 	if err != nil {
 		return failed(err)
 	}
@@ -54,9 +68,7 @@ func moorgo_put_batch(id C.uint64_t, packed C.moor_ckeys, parts C.moor_cparts, p
 	statuses := unsafe.Slice(statusesOut, k.len())
 	for i := range statuses {
 		from, to := span(ends, i)
-		r, err := s.PutParts(k.at(i), all[from:to], o)
-		statuses[i] = status(err)
-		giveResult(r, nth(resultsOut, i))
+		statuses[i] = put(s, k.at(i), all[from:to], o, nth(resultsOut, i))
 	}
 	return C.MOOR_OK
 }
@@ -76,9 +88,7 @@ func moorgo_put_tensors(id C.uint64_t, packed C.moor_ckeys, tensors C.moor_ctens
 	all := unsafe.Slice((*C.moor_ctensor)(unsafe.Pointer(tensors)), k.len())
 	statuses := unsafe.Slice(statusesOut, k.len())
 	for i := range statuses {
-		r, err := s.PutTensor(k.at(i), sourceOf(all[i]), o)
-		statuses[i] = status(err)
-		giveResult(r, nth(resultsOut, i))
+		statuses[i] = putTensor(s, k.at(i), all[i], o, nth(resultsOut, i))
 	}
 	return C.MOOR_OK
 }

@@ -50,7 +50,7 @@ func moorgo_commit(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, like C.
 	}
 	var src tensor.Source
 	if like != nil {
-		src = sourceOf(like)
+		src = likeOf(like)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,13 +85,13 @@ func moorgo_empty(id C.uint64_t, like C.moor_ctensor, holdOut *C.moor_hold) (st 
 	if !ok {
 		return badHandle("store")
 	}
-	src := sourceOf(like)
+	src := likeOf(like)
 	w, err := s.ReserveTensor(src.DType, src.Shape)
 	if err != nil {
 		return failed(err)
 	}
 	hold := holdOf(s, w.Raw())
-	hold.flags = C.MOOR_HOLD_TENSOR | C.MOOR_HOLD_WRITABLE
+	hold.flags = C.MOOR_HOLD_TENSOR
 	hold.dtype, hold.ndim, hold.shape = like.dtype, like.ndim, C.uint64_t(uintptr(unsafe.Pointer(like.shape)))
 	*holdOut = hold
 	return C.MOOR_OK

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"moorage/capi/internal/handle"
 	"moorage/core"
 	"moorage/core/safetensors"
 )
@@ -29,6 +30,7 @@ var statuses = []struct {
 	{core.ErrHugePages, C.MOOR_ERR_HUGE_PAGES},
 	{core.ErrUnsupported, C.MOOR_ERR_UNSUPPORTED},
 	{core.ErrMemory, C.MOOR_ERR_NO_MEMORY},
+	{handle.ErrFull, C.MOOR_ERR_NO_MEMORY},
 	{safetensors.ErrFormat, C.MOOR_ERR_FORMAT},
 	{safetensors.ErrIO, C.MOOR_ERR_IO},
 	{core.ErrInvalid, C.MOOR_ERR_INVALID_ARGUMENT},
@@ -63,7 +65,7 @@ func badHandle(what string) C.int32_t {
 	return C.MOOR_ERR_BAD_HANDLE
 }
 
-// guard ends every export: a panic in it is a bug and becomes a status.
+// guard ends every export, and each key of a batch: a panic in it is a bug and becomes a status.
 func guard(status *C.int32_t) {
 	if p := recover(); p != nil {
 		setText(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))

@@ -44,7 +44,6 @@ func moorgo_store_open(options C.moor_cstore_options, idOut *C.uint64_t) (st C.i
 		_ = s.Close(false)
 		return failed(err)
 	}
-	C.moor_fault_install()
 	*idOut = C.uint64_t(id)
 	return C.MOOR_OK
 }

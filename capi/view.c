@@ -18,7 +18,7 @@
 #define ALIGNMENT 64
 #define HUGE_COPY (4u << 20) /* from this size on a copy asks for huge pages: a third of the page faults' time */
 
-typedef struct block {
+typedef struct moor_block {
   union {
     DLManagedTensorVersioned versioned;
     DLManagedTensor plain;
@@ -30,7 +30,7 @@ typedef struct block {
   size_t window_size;
   void *copy; /* memory of its own, NULL: none, or inside the block */
   int64_t numbers[]; /* shape, strides; then user metadata; then a small copy */
-} block;
+} moor_block;
 
 /* ---- copy-on-write windows ---- */
 
@@ -67,7 +67,7 @@ static size_t page_size(void) {
 }
 
 /* A private writable mapping of the object's pages, NULL when there can be none. */
-static void *map_window(const moor_hold *hold, block *b) {
+static void *map_window(const moor_hold *hold, moor_block *b) {
   const moor_region *region = (const moor_region *)(uintptr_t)hold->region;
   if (region->huge || !moor_region_fd_valid(region)) return NULL;
   if (__atomic_fetch_add(&window_count, 1, __ATOMIC_RELAXED) < limit()) {
@@ -89,7 +89,7 @@ static void *map_window(const moor_hold *hold, block *b) {
 /* ---- the end ---- */
 
 /* Ends what the block holds, and the block. */
-static void end(block *b) {
+static void end(moor_block *b) {
   int saved = errno;
   /* Before the release: pages that were not written to are still the store's. */
   if (b->window != NULL) munmap(b->window, b->window_size);
@@ -115,7 +115,7 @@ static void end_plain(DLManagedTensor *self) {
 
 static void end_buffer(moor_buffer *self) {
   if (self == NULL || self->release == NULL) return;
-  block *b = self->private_data;
+  moor_block *b = self->private_data;
   self->release = NULL;
   self->private_data = NULL;
   end(b);
@@ -132,7 +132,7 @@ static void *align(void *p) {
   return (void *)(((uintptr_t)p + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
 }
 
-static void *memory_for_copy(block *b, uint64_t size) {
+static void *memory_for_copy(moor_block *b, uint64_t size) {
   if (posix_memalign(&b->copy, ALIGNMENT, (size_t)size) != 0) {
     b->copy = NULL;
     return NULL;
@@ -148,7 +148,7 @@ static void *memory_for_copy(block *b, uint64_t size) {
 
 /* Copies the object and ends the hold: the block keeps nothing of the store. NULL: no memory, and the hold is still
  * there. */
-static void *copy_out(const moor_hold *hold, block *b, void *room) {
+static void *copy_out(const moor_hold *hold, moor_block *b, void *room) {
   void *to = room != NULL ? align(room) : memory_for_copy(b, hold->size);
   if (to == NULL) return NULL;
   moor_copy((uintptr_t)to, hold->data, hold->size, NULL);
@@ -161,44 +161,49 @@ static void *copy_out(const moor_hold *hold, block *b, void *room) {
 /* ---- blocks ---- */
 
 typedef struct made {
-  block *block;
+  moor_block *block;
   void *data;
   int copied, read_only;
   void *meta; /* room for the user metadata, when it was asked for */
 } made;
 
-static int32_t no_memory(const moor_hold *hold, uint64_t bytes, const char *what) {
-  moor_hold_release(hold);
-  return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for %s of %llu bytes; mode \"view\" needs none", what,
-                   (unsigned long long)bytes);
+static int32_t no_memory(uint64_t bytes, const char *what) {
+  return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for %s of %llu bytes", what, (unsigned long long)bytes);
 }
 
 /* Where the bytes of an object of size 0 are, should the store have no better address. */
 static _Alignas(ALIGNMENT) char nothing[ALIGNMENT];
 
-/* Consumes the hold. */
-static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, made *m) {
-  int own = (hold->flags & MOOR_HOLD_WRITABLE) != 0; /* the bytes are the caller's alone: modes mean nothing */
-  int copied = !own && (mode == MOOR_MODE_COPY || (mode == MOOR_MODE_COW && hold->size < MOOR_COW_MIN));
-  size_t dims = hold->ndim > 0 ? (size_t)hold->ndim : 1;
-  size_t numbers = 2 * dims * sizeof(int64_t);
-  size_t room = room_in_block(hold, copied);
-  block *b = malloc(sizeof *b + numbers + meta_size + room);
-  if (b == NULL) return no_memory(hold, sizeof *b + numbers + meta_size + room, "a view");
+/* Makes the block the owner of the hold. meta is where user metadata belongs, should it be wanted. */
+static made take_over(moor_block *b, const moor_hold *hold, size_t dims) {
   b->cell = (moor_cell *)(uintptr_t)hold->cell;
   b->control = (moor_control *)(uintptr_t)hold->control;
   b->unit = hold->unit;
   b->window = NULL;
   b->copy = NULL;
-  m->block = b;
-  m->meta = (char *)b->numbers + numbers;
-  m->data = hold->data != 0 ? (void *)(uintptr_t)hold->data : nothing;
-  m->copied = copied;
-  m->read_only = !own && mode == MOOR_MODE_VIEW;
-  if (meta_size > 0) memcpy(m->meta, (const void *)(uintptr_t)hold->meta, meta_size);
-  if (hold->ndim > 0) memcpy(b->numbers, (const void *)(uintptr_t)hold->shape, dims * sizeof(int64_t));
+  if (hold->ndim > 0) memcpy(b->numbers, (const void *)(uintptr_t)hold->shape, (size_t)hold->ndim * sizeof(int64_t));
+  return (made){.block = b,
+                .data = hold->data != 0 ? (void *)(uintptr_t)hold->data : nothing,
+                .meta = (char *)b->numbers + 2 * dims * sizeof(int64_t)};
+}
 
-  if (!own && mode == MOOR_MODE_COW && !copied) {
+/* Consumes the hold. */
+static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, made *m) {
+  int copied = mode == MOOR_MODE_COPY || (mode == MOOR_MODE_COW && hold->size < MOOR_COW_MIN);
+  size_t dims = hold->ndim > 0 ? (size_t)hold->ndim : 1;
+  size_t room = room_in_block(hold, copied);
+  size_t size = sizeof(moor_block) + 2 * dims * sizeof(int64_t) + meta_size + room;
+  moor_block *b = malloc(size);
+  if (b == NULL) {
+    moor_hold_release(hold);
+    return no_memory(size, "a view");
+  }
+  *m = take_over(b, hold, dims);
+  m->copied = copied;
+  m->read_only = mode == MOOR_MODE_VIEW;
+  if (meta_size > 0) memcpy(m->meta, (const void *)(uintptr_t)hold->meta, meta_size);
+
+  if (mode == MOOR_MODE_COW && !copied) {
     m->data = map_window(hold, b);
     if (m->data == NULL) {
       __atomic_fetch_add(&b->control->window_copies, 1, __ATOMIC_RELAXED);
@@ -208,8 +213,9 @@ static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, ma
   if (m->copied) {
     m->data = copy_out(hold, b, room > 0 ? (char *)m->meta + meta_size : NULL);
     if (m->data == NULL) {
-      free(b);
-      return no_memory(hold, hold->size, "a copy");
+      end(b);
+      return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for a copy of %llu bytes; mode \"view\" needs none",
+                       (unsigned long long)hold->size);
     }
   }
   return MOOR_OK;
@@ -219,7 +225,7 @@ static const DLDataType bytes_type = {kDLUInt, 8, 1};
 
 /* Shape and strides of the block. The product may wrap in an object of size zero; nobody steps by it then. */
 static void describe(const moor_hold *hold, const made *m, DLTensor *t) {
-  block *b = m->block;
+  moor_block *b = m->block;
   int tensor = (hold->flags & MOOR_HOLD_TENSOR) != 0;
   t->data = m->data;
   t->device.device_type = kDLCPU;
@@ -237,20 +243,42 @@ static void describe(const moor_hold *hold, const made *m, DLTensor *t) {
   }
 }
 
+static DLManagedTensorVersioned *versioned(const moor_hold *hold, const made *m) {
+  DLManagedTensorVersioned *t = &m->block->tensor.versioned;
+  t->version.major = DLPACK_MAJOR_VERSION;
+  t->version.minor = DLPACK_MINOR_VERSION;
+  t->manager_ctx = m->block;
+  t->deleter = end_versioned;
+  t->flags = (m->read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0) | (m->copied ? DLPACK_FLAG_BITMASK_IS_COPIED : 0);
+  describe(hold, m, &t->dl_tensor);
+  return t;
+}
+
 int32_t moor_view_tensor(const moor_hold *hold, uint32_t mode, DLManagedTensorVersioned **tensor_out) {
   made m;
   int32_t status = make(hold, mode, 0, &m);
-  if (status != MOOR_OK) return status;
-  DLManagedTensorVersioned *t = &m.block->tensor.versioned;
-  t->version.major = DLPACK_MAJOR_VERSION;
-  t->version.minor = DLPACK_MINOR_VERSION;
-  t->manager_ctx = m.block;
-  t->deleter = end_versioned;
-  t->flags = (m.read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0) | (m.copied ? DLPACK_FLAG_BITMASK_IS_COPIED : 0);
-  describe(hold, &m, &t->dl_tensor);
-  *tensor_out = t;
+  if (status == MOOR_OK) *tensor_out = versioned(hold, &m);
+  return status;
+}
+
+/* ---- what belongs to the caller alone ---- */
+
+int32_t moor_block_new(moor_block **block_out) {
+  size_t size = sizeof(moor_block) + 2 * MOOR_MAX_DIMS * sizeof(int64_t);
+  moor_block *b = malloc(size);
+  if (b == NULL) return no_memory(size, "a tensor");
+  *block_out = b;
   return MOOR_OK;
 }
+
+void moor_block_free(moor_block *b) { free(b); }
+
+DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *b) {
+  made m = take_over(b, hold, MOOR_MAX_DIMS);
+  return versioned(hold, &m);
+}
+
+/* ---- the other structs ---- */
 
 int32_t moor_view_tensor_unversioned(const moor_hold *hold, uint32_t mode, DLManagedTensor **tensor_out) {
   made m;

@@ -73,6 +73,34 @@ static int tensor(const char *key, uint32_t mode) {
   }
 }
 
+/* A refused take leaves the name and the bytes, a refused empty nothing at all. */
+static void what_changes_the_store(void) {
+  DLManagedTensorVersioned *t = NULL;
+  moor_buffer b;
+  put();
+  fail_at = 1;
+  EXPECT_STATUS(moor_take_tensor(store, "1", 1, &t), MOOR_ERR_NO_MEMORY);
+  EXPECT(fail_at == 0 && t == NULL);
+  EXPECT_OK(moor_get_buffer(store, "1", 1, MOOR_MODE_VIEW, &b));
+  EXPECT(b.size == 100);
+  EXPECT_STATUS(moor_take_tensor(store, "1", 1, &t), MOOR_ERR_BUSY);
+  b.release(&b);
+  EXPECT_OK(moor_take_tensor(store, "1", 1, &t));
+  EXPECT(t->dl_tensor.shape[0] == 100 && t->dl_tensor.strides[0] == 1 && t->flags == 0);
+  t->deleter(t);
+
+  int64_t shape = 100;
+  DLTensor like = {.ndim = 1, .shape = &shape, .dtype = {kDLUInt, 8, 1}};
+  t = NULL;
+  fail_at = 1;
+  EXPECT_STATUS(moor_empty_tensor(store, &like, &t), MOOR_ERR_NO_MEMORY);
+  EXPECT(fail_at == 0 && t == NULL);
+  EXPECT_OK(moor_empty_tensor(store, &like, &t));
+  t->deleter(t);
+  put();
+  nothing_is_held();
+}
+
 static void buffers_and_batches(void) {
   enum { MANY = 100 };
   char bytes[MANY];
@@ -120,6 +148,7 @@ int main(void) {
   EXPECT(tensor("1", MOOR_MODE_COPY) == 1); /* a small copy lies in the block */
   EXPECT(tensor("2", MOOR_MODE_COPY) == 2);
   EXPECT(tensor("2", MOOR_MODE_COW) == 2);
+  what_changes_the_store();
   buffers_and_batches();
   copies_without_threads();
   printf("ok every allocation failed once\n");

@@ -336,7 +336,6 @@ int32_t moorgo_take(uint64_t id, moor_cbytes key, uint64_t key_size, moor_hold *
   if (status != MOOR_OK) return status;
   describe(unit, hold_out);
   hold_out->data = (uintptr_t)(writer + hold_out->offset);
-  hold_out->flags |= MOOR_HOLD_WRITABLE;
   return MOOR_OK;
 }
 
@@ -362,7 +361,6 @@ int32_t moorgo_empty(uint64_t id, moor_ctensor like, moor_hold *hold_out) {
   cell_begin(cell_at(unit), moor_process_words(), 1);
   describe(unit, hold_out);
   hold_out->data = (uintptr_t)(writer + hold_out->offset);
-  hold_out->flags |= MOOR_HOLD_WRITABLE;
   return MOOR_OK;
 }
 
