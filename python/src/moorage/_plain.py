@@ -15,13 +15,12 @@ from .dlpack import Capsules
 _VIEW = _abi.MODES["view"]
 
 # Hot calls have no argtypes: a c_uint64 says how wide a length is. Most keys are short.
-_SHORT = 64  # characters
-_LENGTHS = [c_uint64(n) for n in range(4 * _SHORT + 1)]
+_LENGTHS = [c_uint64(n) for n in range(256)]
 
 
 def _length(name: bytes) -> c_uint64:
     n = len(name)
-    return _LENGTHS[n] if n <= 4 * _SHORT else c_uint64(n)
+    return _LENGTHS[n] if n < len(_LENGTHS) else c_uint64(n)
 
 
 class PlainCalls:
@@ -154,13 +153,17 @@ class PlainRoute:
         views = ("view", None) if look.mode == _VIEW else ("view",)
 
         def tensor(key: Any, mode: Any) -> Any:
-            if mode not in views or type(key) is not str or len(key) > _SHORT:
+            if mode not in views:
                 return look.tensor(key, mode, None)
-            text = key.encode("utf-8", "surrogatepass")
+            try:
+                text = key.encode()
+                length = lengths[len(text)]
+            except (AttributeError, UnicodeEncodeError, IndexError):
+                return look.tensor(key, mode, None)
             address = pointer()
-            status = get(handle, text, lengths[len(text)], _VIEW, by_reference(address))
-            if status != 0:  # the key itself may be at fault
-                return look.tensor(key, mode, status if key.isascii() else None)
+            status = get(handle, text, length, _VIEW, by_reference(address))
+            if status:
+                return look.tensor(key, mode, status)
             capsule = new(address, name, end)
             try:
                 return from_dlpack(capsule)

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
@@ -109,6 +110,11 @@ class Store:
         self._put = route.put
         self._put_array = route.put_array
         # The rest needs torch or numpy, and is bound when it is first asked for.
+        self._tensor: Any = _Later(self, "_tensor", Store._torch)
+        self._tensors: Any = _Later(self, "_tensors", Store._torch)
+        self._array: Any = _Later(self, "_array", Store._bind_array)
+        self._put_torch: Any = None
+        self._is_plain: Any = None
         self._plain_types: frozenset[Any] = frozenset()
         self._torch_bound = False
         self._array_type: Any = None
@@ -128,7 +134,7 @@ class Store:
             route = self._route if module.HAS_DLPACK_1 else _plain.PlainRoute(self._plain, self._look)
             self._is_plain = module.is_plain
             tensor, tensors, self._put_torch = route.torch(module)
-            self.__dict__.update(_tensor=tensor, _tensors=tensors)
+            self._tensor, self._tensors = tensor, tensors
             self._plain_types = module.PLAIN_TYPES  # the last: put_tensor looks at it before it uses the others
             self._torch_bound = True
         return module
@@ -142,22 +148,11 @@ class Store:
             ) from error
         return module
 
-    # Until torch or numpy is bound, and then hidden by functions of the route in the instance.
-
-    def _tensor(self, key: Any, mode: Any) -> Any:
-        self._torch()
-        return self.__dict__["_tensor"](key, mode)
-
-    def _tensors(self, keys: Any, mode: Any) -> Any:
-        self._torch()
-        return self.__dict__["_tensors"](keys, mode)
-
-    def _array(self, key: Any, mode: Any) -> Any:
+    def _bind_array(self) -> None:
         module = self._numpy()
         route = self._route
         # numpy before 2.1 cannot say read-only in DLPack.
-        self.__dict__["_array"] = route.numpy(module) if module.HAS_DLPACK_1 else module.through_buffers(route.buffer)
-        return self.__dict__["_array"](key, mode)
+        self._array = route.numpy(module) if module.HAS_DLPACK_1 else module.through_buffers(route.buffer)
 
     def _check(self, status: int, key: Any = None) -> None:
         if status < 0:
@@ -845,6 +840,25 @@ class Store:
         except MoorageError as error:
             return f"<moorage.Store, {type(error).__name__}>"
         return f"<moorage.Store: {raw.objects} objects, {raw.used} of {raw.capacity} bytes used>"
+
+
+class _Later:
+    """Stands in a Store's attribute for a function that is not bound yet: binds it and calls it. It does not keep the
+    store, which would then wait for the garbage collector.
+    """
+
+    __slots__ = ("_bind", "_name", "_store")
+
+    def __init__(self, store: Store, name: str, bind: Callable[[Store], object]) -> None:
+        self._store = weakref.ref(store)
+        self._name = name
+        self._bind = bind
+
+    def __call__(self, *arguments: Any) -> Any:
+        store = self._store()
+        assert store is not None  # one of its methods is calling
+        self._bind(store)
+        return getattr(store, self._name)(*arguments)
 
 
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
