@@ -43,6 +43,9 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 	}
 	defer f.Close()
 	all, base, err := readHeader(f)
+	if errors.Is(err, safetensors.ErrDType) {
+		return 0, failf(op, ErrUnsupported, "%s: %w", path, err)
+	}
 	if err != nil {
 		return 0, fail(op, fmt.Errorf("%s: %w", path, err))
 	}
@@ -323,7 +326,7 @@ func (t *transfer) run(do func(piece) error) error {
 	default:
 	}
 	switch {
-	case cancelled && done.Load() < t.total:
+	case cancelled:
 		return fmt.Errorf("%w, or progress said stop", ErrCancelled)
 	case t.closing.Load() != 0:
 		return ErrCancelled

@@ -160,20 +160,22 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 		kind error
 		o    FileOptions
 	}{
-		"missing":           {filepath.Join(dir, "none"), safetensors.ErrIO, FileOptions{}},
-		"directory":         {dir, safetensors.ErrIO, FileOptions{}},
-		"pipe":              {pipe, safetensors.ErrIO, FileOptions{}},
-		"device":            {"/dev/zero", safetensors.ErrIO, FileOptions{}},
-		"empty":             {file("empty", nil), safetensors.ErrFormat, FileOptions{}},
-		"cut in the field":  {file("field", whole[:5]), safetensors.ErrFormat, FileOptions{}},
-		"cut in the header": {file("header", whole[:50]), safetensors.ErrFormat, FileOptions{}},
-		"cut in the data":   {file("data", whole[:len(whole)-1]), safetensors.ErrFormat, FileOptions{}},
-		"more data":         {file("more", append(bytes.Clone(whole), 0)), safetensors.ErrFormat, FileOptions{}},
-		"huge header":       {file("huge", huge), safetensors.ErrFormat, FileOptions{}},
-		"stopped":           {sparseFile(t, 16*filePiece), ErrCancelled, FileOptions{Progress: func(done, total uint64) bool { return false }}},
-		"too large":         {fileOf(t, 600<<10, "a", "b"), ErrCapacity, FileOptions{}},
-		"key too long":      {fileOf(t, 1, "a", string(bytes.Repeat([]byte("n"), 4097))), ErrInvalid, FileOptions{}},
-		"no key":            {fileOf(t, 1, "a", ""), ErrInvalid, FileOptions{}},
+		"missing":            {filepath.Join(dir, "none"), safetensors.ErrIO, FileOptions{}},
+		"directory":          {dir, safetensors.ErrIO, FileOptions{}},
+		"pipe":               {pipe, safetensors.ErrIO, FileOptions{}},
+		"device":             {"/dev/zero", safetensors.ErrIO, FileOptions{}},
+		"empty":              {file("empty", nil), safetensors.ErrFormat, FileOptions{}},
+		"cut in the field":   {file("field", whole[:5]), safetensors.ErrFormat, FileOptions{}},
+		"cut in the header":  {file("header", whole[:50]), safetensors.ErrFormat, FileOptions{}},
+		"cut in the data":    {file("data", whole[:len(whole)-1]), safetensors.ErrFormat, FileOptions{}},
+		"more data":          {file("more", append(bytes.Clone(whole), 0)), safetensors.ErrFormat, FileOptions{}},
+		"huge header":        {file("huge", huge), safetensors.ErrFormat, FileOptions{}},
+		"stopped":            {sparseFile(t, 16*filePiece), ErrCancelled, FileOptions{Progress: func(done, total uint64) bool { return false }}},
+		"stopped at the end": {good, ErrCancelled, FileOptions{Progress: func(done, total uint64) bool { return done < total }}},
+		"unknown dtype":      {file("dtype", bytes.Replace(whole, []byte(`"U8"`), []byte(`"Q8"`), 1)), ErrUnsupported, FileOptions{}},
+		"too large":          {fileOf(t, 600<<10, "a", "b"), ErrCapacity, FileOptions{}},
+		"key too long":       {fileOf(t, 1, "a", string(bytes.Repeat([]byte("n"), 4097))), ErrInvalid, FileOptions{}},
+		"no key":             {fileOf(t, 1, "a", ""), ErrInvalid, FileOptions{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := Options{Capacity: 1 << 20}
@@ -291,6 +293,12 @@ func TestExportThatFailsLeavesNoFile(t *testing.T) {
 	}
 	require.ErrorIs(t, s.Export(filepath.Join(t.TempDir(), "no", "dir"), [][]byte{[]byte("a")}, 0, FileOptions{}), safetensors.ErrIO)
 	require.ErrorIs(t, s.Export(t.TempDir(), [][]byte{[]byte("a")}, 0, FileOptions{}), safetensors.ErrIO)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, unix.Mkfifo(pipe, 0o600))
+	require.ErrorIs(t, s.Export(pipe, [][]byte{[]byte("a")}, 0, FileOptions{}), safetensors.ErrIO)
+	info, err := os.Lstat(pipe)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeNamedPipe, info.Mode().Type(), "what is no file is not replaced by one")
 }
 
 const safetensorsMetadata = "__metadata__"

@@ -2,9 +2,11 @@ package core
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
+	"moorage/core/safetensors"
 	"moorage/core/tensor"
 )
 
@@ -24,8 +26,12 @@ func writeAt(f *os.File, p piece) error {
 	return nil
 }
 
-// writeWhole writes a file beside path and gives it the name when everything is on disk.
+// writeWhole writes a file beside path and gives it the name when everything is on disk. What is there and is no regular
+// file stays: a device would be replaced by a file.
 func writeWhole(path string, header []byte, t *transfer) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is not a regular file", safetensors.ErrIO, path)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return ioError(err)

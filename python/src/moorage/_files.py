@@ -17,12 +17,16 @@ Step = Callable[[int, int], object]
 
 
 class _Job:
-    def __init__(self, library: Library, operation: Callable[[_abi.FileOptions], int], if_exists: int) -> None:
+    def __init__(
+        self, library: Library, operation: Callable[[_abi.FileOptions], int], if_exists: int, asks: bool
+    ) -> None:
         self._library = library
         self._operation = operation
         self._callback = _abi.Progress(self._step)
         self._options = _abi.FileOptions(ctypes.sizeof(_abi.FileOptions), if_exists, self._callback, None)
+        self._asks = asks
         self.moved = threading.Event()
+        self.answered = threading.Event()
         self.latest: tuple[int, int] | None = None
         self.stop = False
         self.finished = False
@@ -30,8 +34,14 @@ class _Job:
         self.text = ""
 
     def _step(self, _: Any, done: int, total: int) -> int:
+        """With a `progress`, waits for what it says: after the last step there is no way back."""
+        self.answered.clear()
+        if self.stop:  # looked at after the clear: whoever sets it sets `answered` then
+            return 1
         self.latest = (done, total)
         self.moved.set()
+        if self._asks:
+            self.answered.wait()
         return int(self.stop)
 
     def work(self) -> None:
@@ -48,7 +58,7 @@ def run(
     library: Library, operation: Callable[[_abi.FileOptions], int], if_exists: int, progress: Step | None
 ) -> tuple[int, str]:
     """Status and text of the operation. An exception in `progress`, or from a signal, cancels it and comes out here."""
-    job = _Job(library, operation, if_exists)
+    job = _Job(library, operation, if_exists, progress is not None)
     thread = threading.Thread(target=job.work, name="moorage-file", daemon=True)
     thread.start()
     try:
@@ -60,8 +70,10 @@ def run(
             step, job.latest = job.latest, None
             if progress is not None and step is not None:
                 progress(*step)
+                job.answered.set()
     except BaseException:
         job.stop = True
+        job.answered.set()
         thread.join()
         raise
     thread.join()
