@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a full store adds to a fork. Two programs, one with an empty store and one with many objects, fork in turns;
- * what counts is the difference of the medians. The child ends at once, and the parent's time is taken.
+ * What a full store adds to a fork. Two programs fork in turns, one with many objects, and one that has done as many
+ * puts but all to the same few keys; what counts is the difference of the medians. The child ends at once, and the
+ * parent's time is taken.
  *
  *   fork [OBJECTS]         default ten million, of 64 bytes, with keys of 40 bytes
- *   fork serve OBJECTS     one of the two: a fork for each byte from standard input, its time to standard output
+ *   fork serve PUTS KEYS   one of the two: a fork for each byte from standard input, its time to standard output
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 
 enum { ROUNDS = 101, BATCH = 512, KEY = 40, BYTES = 64 };
 
-static void fill(moor_store store, long objects) {
+static void fill(moor_store store, long puts, long different) {
   static char keys[BATCH * KEY + 1];
   static uint64_t ends[BATCH], part_ends[BATCH];
   static moor_part parts[BATCH];
@@ -27,9 +28,10 @@ static void fill(moor_store store, long objects) {
     part_ends[i] = (uint64_t)i + 1;
     parts[i] = (moor_part){bytes, BYTES};
   }
-  for (long done = 0; done < objects; done += BATCH) {
-    long n = objects - done < BATCH ? objects - done : BATCH;
-    for (long i = 0; i < n; i++) snprintf(keys + i * KEY, KEY + 1, "model/layers/attention/tensor/%010u", (uint32_t)(done + i));
+  for (long done = 0; done < puts; done += BATCH) {
+    long n = puts - done < BATCH ? puts - done : BATCH;
+    for (long i = 0; i < n; i++)
+      snprintf(keys + i * KEY, KEY + 1, "model/layers/attention/tensor/%010u", (uint32_t)((done + i) % different));
     moor_keys packed = {keys, ends, (uint64_t)n};
     check(moor_put_batch(store, &packed, parts, part_ends, NULL, NULL, statuses), "moor_put_batch");
     for (long i = 0; i < n; i++) check(statuses[i], "moor_put_batch");
@@ -49,11 +51,11 @@ static double time_fork(void) {
   return took;
 }
 
-static int serve(long objects) {
+static int serve(long puts, long different) {
   moor_store store;
-  moor_store_options options = {.struct_size = sizeof options, .capacity = (uint64_t)objects * BYTES + (64 << 20)};
+  moor_store_options options = {.struct_size = sizeof options, .capacity = (uint64_t)different * BYTES + (64 << 20)};
   check(moor_store_open(&options, &store), "moor_store_open");
-  fill(store, objects);
+  fill(store, puts, different);
   char go;
   while (read(STDIN_FILENO, &go, 1) == 1) {
     double took = time_fork();
@@ -67,7 +69,7 @@ typedef struct side {
   double times[ROUNDS];
 } side;
 
-static void start(side *s, const char *objects) {
+static void start(side *s, const char *puts, const char *different) {
   int in[2], out[2];
   if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {
     perror("pipe2");
@@ -76,7 +78,7 @@ static void start(side *s, const char *objects) {
   if (fork() == 0) {
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
-    execl("/proc/self/exe", "fork", "serve", objects, (char *)NULL);
+    execl("/proc/self/exe", "fork", "serve", puts, different, (char *)NULL);
     _exit(1);
   }
   close(in[0]);
@@ -95,14 +97,14 @@ static double ask(side *s) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 3) return serve(atol(argv[2]));
+  if (argc == 4) return serve(atol(argv[2]), atol(argv[3]));
   const char *objects = argc > 1 ? argv[1] : "10000000";
   signal(SIGPIPE, SIG_IGN);
   static side empty, full;
-  start(&empty, "0");
-  start(&full, objects);
+  start(&empty, objects, "512");
+  start(&full, objects, objects);
   ask(&empty);
-  ask(&full); /* waits until the store is full */
+  ask(&full); /* waits until the puts are done */
   for (int i = 0; i < ROUNDS; i++) {
     empty.times[i] = ask(&empty);
     full.times[i] = ask(&full);
