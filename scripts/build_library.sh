@@ -3,7 +3,8 @@
 # else; the wheel's build hook and the source distribution call it too.
 #
 # What the flags are for: the version script leaves only moor_* visible, glibc_floor.h and the two old libraries keep
-# the result loadable on glibc 2.17, the soname carries the ABI's major number.
+# the result loadable on glibc 2.17, the soname carries the ABI's major number. Go's build id would tell one folder from
+# another; with the linker's, the same sources and tools give the same bytes.
 set -euo pipefail
 
 source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -29,12 +30,12 @@ build() {
 
 	c_flags="-O2 -g0 -fvisibility=hidden -include '$placed/glibc_floor.h'"
 	old_libraries='-Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2 -Wl,--as-needed'
-	link_flags="\"-Wl,--version-script=$placed/moorage.map\" -Wl,-soname,$soname -Wl,-z,now"
+	link_flags="\"-Wl,--version-script=$placed/moorage.map\" -Wl,-soname,$soname -Wl,-z,now -Wl,--build-id=sha1"
 
 	cd "$source_root"
 	CGO_ENABLED=1 CGO_CFLAGS="${CGO_CFLAGS:-} $c_flags" CGO_LDFLAGS="${CGO_LDFLAGS:-} $old_libraries" \
 		go build -trimpath -buildvcs=false -buildmode=c-shared \
-		-ldflags "-s -w '-extldflags=$link_flags'" -o "$out" ./capi
+		-ldflags "-s -w -buildid= -B none '-extldflags=$link_flags'" -o "$out" ./capi
 	# Go writes a header of its own beside the library; the public one is include/moorage.h.
 	rm -f "${out%.so}.h"
 }
