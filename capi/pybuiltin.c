@@ -77,6 +77,7 @@ typedef struct py_buffer {
   void *internal;
 } py_buffer;
 #define BUF_SIMPLE 0
+#define BUF_WRITABLE 1
 #define BUF_STRIDED_RO 0x18
 #define BUF_MAX_DIMS 64
 
@@ -523,6 +524,24 @@ static object *get_bytes(object *self, object *const *args, ssize count) {
   return status == MOOR_ERR_TOO_SMALL ? copy_out(&c, size) : status_object(status);
 }
 
+/* into(key, out, offset, nbytes or None): how many bytes were copied. out is one buffer. */
+static object *get_into(object *self, object *const *args, ssize count) {
+  uint64_t copied;
+  py_buffer out;
+  call c;
+  if (count != 4) return wrong_count();
+  if (!understand(&c, self, args[0])) return declined();
+  uint64_t offset = py.PyLong_AsUnsignedLongLong(args[2]);
+  uint64_t nbytes = args[3] == py.none ? MOOR_ALL : py.PyLong_AsUnsignedLongLong(args[3]);
+  if (py.PyErr_Occurred() != NULL || py.PyObject_GetBuffer(args[1], &out, BUF_WRITABLE) != 0) return declined();
+  moor_span span = {out.buf, (uint64_t)out.len};
+  void *thread = leave_python(span.size);
+  int32_t status = moor_get_into(c.store, c.key, c.key_size, offset, nbytes, &span, 1, &copied);
+  enter_python(thread);
+  py.PyBuffer_Release(&out);
+  return status == MOOR_OK ? py.PyLong_FromUnsignedLongLong(copied) : status_object(status);
+}
+
 /* has(key) */
 static object *has_key(object *self, object *const *args, ssize count) {
   uint8_t found;
@@ -897,6 +916,7 @@ static method_def builtins[] = {
     {"array", (void *)get_array, METH_FASTCALL, NULL},
     {"buffer", (void *)get_buffer, METH_FASTCALL, NULL},
     {"read", (void *)get_bytes, METH_FASTCALL, NULL},
+    {"into", (void *)get_into, METH_FASTCALL, NULL},
     {"has", (void *)has_key, METH_FASTCALL, NULL},
     {"put", (void *)put, METH_FASTCALL, NULL},
     {"put_array", (void *)put_array, METH_FASTCALL, NULL},

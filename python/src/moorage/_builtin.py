@@ -14,7 +14,7 @@ from ._look import SecondLook
 from .dlpack import carrier_type
 
 # The order of the table in capi/pybuiltin.c.
-_TENSOR, _TENSORS, _ARRAY, _BUFFER, _READ, _HAS, _PUT, _PUT_ARRAY, _PUT_TENSOR = range(9)
+_TENSOR, _TENSORS, _ARRAY, _BUFFER, _READ, _INTO, _HAS, _PUT, _PUT_ARRAY, _PUT_TENSOR = range(10)
 
 
 class BuiltinRoute:
@@ -27,6 +27,7 @@ class BuiltinRoute:
         bind = library.python.moor_py_bind
         self.buffer = bind(_BUFFER, (store, look.buffer, buffer.maker(library, "builtin").type))  # (key, mode)
         self.read = bind(_READ, store)  # (key)
+        self.into = bind(_INTO, store)  # (key, out, offset, nbytes) -> bytes copied
         self.has = bind(_HAS, store)  # (key)
         self.put = bind(_PUT, store)  # (key, data, if_exists, meta) -> outcome
         self.put_array = bind(_PUT_ARRAY, store)  # (key, array, if_exists, meta, code << 8 | bits) -> outcome

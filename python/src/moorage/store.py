@@ -107,6 +107,7 @@ class Store:
         self._buffer = route.buffer
         self._has = route.has
         self._read = route.read
+        self._into = route.into
         self._put = route.put
         self._put_array = route.put_array
         # The rest needs torch or numpy, and is bound when it is first asked for.
@@ -511,6 +512,10 @@ class Store:
         Raises TooSmallError when `out` holds less (nothing is written then), ReadOnlyError when it is read-only,
         InvalidArgumentError when the range exceeds the object, NotFoundError, BufferError when `out` is not contiguous.
         """
+        quick = self._into(key, out, offset, nbytes)
+        if quick is not None:
+            self._check(quick, key)
+            return int(quick)
         name = _lib.encode_key(key)
         begin = _parse.count(offset, "offset")
         wanted = _abi.ALL if nbytes is None else _parse.count(nbytes, "nbytes")
@@ -773,16 +778,17 @@ class Store:
 
     def _log_views(self) -> None:
         try:
-            count = self._raw_stats().borrowed_objects
+            objects, count = self._count()
             if not count:
                 return
-            names = [one.key for one in self.borrows() if one.key][:10] if count <= _NAMES_UP_TO else []
-        except MoorageError:
-            return  # in a forked child, or closed by another thread meanwhile
-        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "") if names else "too many to list"
+            # Who is viewed is found by looking at every object.
+            names = [one.key for one in self.borrows() if one.key][:10] if objects <= _NAMES_UP_TO else []
+        except (MoorageError, MemoryError):
+            return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
+        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "") if names else "names not looked up"
         _log.warning(
-            "a store is closed while %d of its objects are viewed (%s); "
-            "their memory is given back when the last view is gone",
+            "a store is closed while it has %d views (%s); "
+            "their memory is given back when the last of them is gone",
             count,
             listed,
         )
@@ -813,7 +819,13 @@ class Store:
         return bool(found)
 
     def __len__(self) -> int:
-        return int(self._raw_stats().objects)
+        return self._count()[0]
+
+    def _count(self) -> tuple[int, int]:
+        """Objects, and views that are held."""
+        objects, views = c_uint64(), c_uint64()
+        self._check(self._c.moor_count_objects(self._id, byref(objects), byref(views)))
+        return objects.value, views.value
 
     def __bool__(self) -> bool:
         return True
