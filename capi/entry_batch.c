@@ -138,6 +138,15 @@ int32_t moor_exists(moor_store store, const moor_keys *keys, uint8_t *found_out)
   return moorgo_exists(store.id, keys, MOOR_USED(found_out, keys->count));
 }
 
+int32_t moor_count_objects(moor_store store, uint64_t *objects_out, uint64_t *views_out) {
+  MOOR_ENTER();
+  uint64_t objects, views;
+  MOOR_TRY(moorgo_count_objects(store.id, &objects, &views));
+  if (objects_out != NULL) *objects_out = objects;
+  if (views_out != NULL) *views_out = views;
+  return MOOR_OK;
+}
+
 int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out) {
   MOOR_ENTER();
   MOOR_TRY(moor_check_keys(keys));

@@ -53,6 +53,7 @@ int32_t moorgo_clear(uint64_t store, uint64_t *removed_out);
 int32_t moorgo_pin(uint64_t store, moor_cbytes key, uint64_t key_size, uint32_t pinned);
 int32_t moorgo_exists(uint64_t store, moor_ckeys keys, uint8_t *found_out);
 int32_t moorgo_count_leading(uint64_t store, moor_ckeys keys, uint64_t *count_out);
+int32_t moorgo_count_objects(uint64_t store, uint64_t *objects_out, uint64_t *views_out);
 int32_t moorgo_describe(uint64_t store, moor_cbytes key, uint64_t key_size, moor_description *description_out);
 int32_t moorgo_list_keys(uint64_t store, moor_cbytes prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
                          uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);

@@ -71,6 +71,7 @@ typedef struct moor_control {
   uint32_t reserved;
   uint64_t windows;       /* copy-on-write windows mapped now; atomic */
   uint64_t window_copies; /* windows that had to be copies; atomic */
+  uint64_t views;         /* tensors and buffers handed out that hold a cell; atomic */
   uint64_t copied_out;    /* bytes copied out of the store; atomic */
 } moor_control;
 

@@ -110,6 +110,21 @@ func moorgo_count_leading(id C.uint64_t, packed C.moor_ckeys, countOut *C.uint64
 	return C.MOOR_OK
 }
 
+//export moorgo_count_objects
+func moorgo_count_objects(id C.uint64_t, objectsOut, viewsOut *C.uint64_t) (st C.int32_t) {
+	defer guard(&st)
+	s, ok := stores.Get(uint64(id))
+	if !ok {
+		return badHandle("store")
+	}
+	objects, views, err := s.Count()
+	if err != nil {
+		return failed(err)
+	}
+	*objectsOut, *viewsOut = C.uint64_t(objects), C.uint64_t(views)
+	return C.MOOR_OK
+}
+
 //export moorgo_describe
 func moorgo_describe(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, out *C.moor_description) (st C.int32_t) {
 	defer guard(&st)

@@ -88,6 +88,13 @@ static void *map_window(const moor_hold *hold, moor_block *b) {
 
 /* ---- the end ---- */
 
+/* Gives the cell back. The count of views is lowered first: after the release the store may be gone. */
+static void release(moor_block *b) {
+  __atomic_fetch_sub(&b->control->views, 1, __ATOMIC_RELAXED);
+  moor_cell_release(b->cell, b->control, b->unit);
+  b->cell = NULL;
+}
+
 /* Ends what the block holds, and the block. */
 static void end(moor_block *b) {
   int saved = errno;
@@ -98,7 +105,7 @@ static void end(moor_block *b) {
       __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED);
       __atomic_fetch_sub(&b->control->windows, 1, __ATOMIC_RELAXED);
     }
-    moor_cell_release(b->cell, b->control, b->unit);
+    release(b);
   }
   free(b->copy);
   free(b);
@@ -153,8 +160,7 @@ static void *copy_out(const moor_hold *hold, moor_block *b, void *room) {
   if (to == NULL) return NULL;
   moor_copy((uintptr_t)to, hold->data, hold->size, NULL);
   __atomic_fetch_add(&b->control->copied_out, hold->size, __ATOMIC_RELAXED);
-  b->cell = NULL;
-  moor_cell_release((moor_cell *)(uintptr_t)hold->cell, b->control, b->unit);
+  release(b);
   return to;
 }
 
@@ -179,6 +185,7 @@ static made take_over(moor_block *b, const moor_hold *hold, size_t dims) {
   b->cell = (moor_cell *)(uintptr_t)hold->cell;
   b->control = (moor_control *)(uintptr_t)hold->control;
   b->unit = hold->unit;
+  __atomic_fetch_add(&b->control->views, 1, __ATOMIC_RELAXED);
   b->window = NULL;
   b->copy = NULL;
   if (hold->ndim > 0) memcpy(b->numbers, (const void *)(uintptr_t)hold->shape, (size_t)hold->ndim * sizeof(int64_t));

@@ -74,6 +74,22 @@ func (p *shard) addTo(v *Stats) {
 	v.PinnedBytes += p.count.pinnedBytes
 }
 
+// Count is how many objects have a name, and how many views C has.
+func (s *Store) Count() (objects, views uint64, err error) {
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return 0, 0, fail("count", ErrClosed)
+	}
+	defer gate.leave()
+	for i := range s.shards {
+		p := &s.shards[i]
+		p.mu.RLock()
+		objects += uint64(p.table.Len())
+		p.mu.RUnlock()
+	}
+	return objects, s.control.Views.Load(), nil
+}
+
 // Borrow is an object that somebody views, or a reservation. Key is valid during the visit.
 type Borrow struct {
 	Key      []byte

@@ -460,6 +460,9 @@ int32_t moor_remove_batch(moor_store store, const moor_keys *keys, int32_t *stat
 int32_t moor_exists(moor_store store, const moor_keys *keys, uint8_t *found_out);
 /* How many keys are there before the first that is not. */
 int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out);
+/* How many objects have a name, and how many tensors and buffers that this ABI handed out are not released yet and
+ * still hold memory of the store. Cheap at any size of the store. Each pointer may be NULL. */
+int32_t moor_count_objects(moor_store store, uint64_t *objects_out, uint64_t *views_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Counters and upkeep

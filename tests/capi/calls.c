@@ -247,6 +247,11 @@ static void batches(void) {
   EXPECT_OK(moor_exists(store, &keys, found));
   EXPECT(found[0] == 1 && found[1] == 0 && found[2] == 1);
   EXPECT_OK(moor_count_leading(store, &keys, &count));
+  uint64_t objects = 0, views = 0;
+  EXPECT_OK(moor_count_objects(store, &objects, NULL));
+  EXPECT_OK(moor_count_objects(store, NULL, &views));
+  EXPECT(objects > 0);
+  EXPECT(views == 0);
   EXPECT(count == 1);
   EXPECT_OK(moor_remove_batch(store, &keys, statuses));
   EXPECT(statuses[0] == MOOR_OK && statuses[1] == MOOR_ERR_NOT_FOUND && statuses[2] == MOOR_OK);

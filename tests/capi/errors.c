@@ -255,6 +255,7 @@ static void handles(void) {
     STALE(moor_remove_batch(s, &keys, &status));
     STALE(moor_exists(s, &keys, &found));
     STALE(moor_count_leading(s, &keys, &n));
+    STALE(moor_count_objects(s, &n, &n));
     STALE(moor_get_stats(s, &stats));
     STALE(moor_trim(s, NULL));
     STALE(moor_import_safetensors(s, "/nonexistent", NULL, 0, NULL, NULL));

@@ -409,6 +409,7 @@ ABSENT(moorgo_clear, uint64_t a, uint64_t *b)
 ABSENT(moorgo_pin, uint64_t a, moor_cbytes b, uint64_t c, uint32_t d)
 ABSENT(moorgo_exists, uint64_t a, moor_ckeys b, uint8_t *c)
 ABSENT(moorgo_count_leading, uint64_t a, moor_ckeys b, uint64_t *c)
+ABSENT(moorgo_count_objects, uint64_t a, uint64_t *b, uint64_t *c)
 ABSENT(moorgo_describe, uint64_t a, moor_cbytes b, uint64_t c, moor_description *d)
 ABSENT(moorgo_list_keys, uint64_t a, moor_cbytes b, uint64_t c, uint64_t *d, void *e, uint64_t f, uint64_t *g, uint64_t h,
        uint64_t *i)

@@ -13,6 +13,7 @@ type Control struct {
 	_            uint32
 	Windows      atomic.Uint64 // copy-on-write windows mapped now
 	WindowCopies atomic.Uint64 // windows that had to be copies
+	Views        atomic.Uint64 // tensors and buffers that C handed out and that hold a cell
 	CopiedOut    atomic.Uint64 // bytes copied out of the store
 }
 

@@ -304,6 +304,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_remove_batch": (c_int32, (_store, _keys, _out)),
     "moor_exists": (c_int32, (_store, _keys, _out)),
     "moor_count_leading": (c_int32, (_store, _keys, _out)),
+    "moor_count_objects": (c_int32, (_store, _out, _out)),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),
     "moor_import_safetensors": (c_int32, (_store, c_char_p, *_key, POINTER(FileOptions), _out)),

@@ -877,7 +877,7 @@ _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
 _STAGE_FROM = 64 << 10  # bytes
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
-_NAMES_UP_TO = 10_000  # viewed objects; with more of them a list is of no use to anybody
+_NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
 
 
 def _imported(name: str) -> Any:
