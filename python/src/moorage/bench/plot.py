@@ -30,7 +30,7 @@ def write(path: str, measured: Measured) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(12, 5), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(13, 7), sharex=True, sharey=True, layout="constrained")
     for panel, (title, cases) in zip(panels, _PANELS):
         for i, case in enumerate(cases):
             results = sorted(measured.of(case), key=lambda r: r.size)
@@ -46,7 +46,7 @@ def write(path: str, measured: Measured) -> None:
         panel.yaxis.set_major_formatter(lambda t, _: duration(t))
         panel.grid(alpha=0.3)
         if panel.lines:
-            panel.legend(fontsize="small")
+            panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     panels[0].set_ylabel("p50 of a call and its release")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
