@@ -175,7 +175,7 @@ run_pytest() {
 	python=$(test_venv "$1")
 	shift 2
 	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$route "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
-		-o "cache_dir=$BUILD/pytest" "$@"
+		-o "cache_dir=$BUILD/pytest" --continue-on-collection-errors "$@"
 }
 
 # pytest full|quick ROUTE: all but what compares times, which runs alone.

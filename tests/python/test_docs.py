@@ -77,7 +77,8 @@ def modules() -> Iterator[Any]:
     for info in pkgutil.iter_modules(moorage.__path__):
         if info.name in ("torch", "numpy") and importlib.util.find_spec(info.name) is None:
             continue
-        if not info.name.startswith("__"):
+        # The library lies in the package, where it looks like a module of Python.
+        if not info.name.startswith(("__", "lib")):
             yield importlib.import_module(f"moorage.{info.name}")
 
 
