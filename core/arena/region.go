@@ -80,7 +80,7 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 		return r, fail("memfd_create", err)
 	}
 	if err = sys.ftruncate(r.fd, int64(r.size)); err != nil {
-		return r, failf("ftruncate", err, "region of %d bytes", r.size)
+		return r, failf("ftruncate", err, "region of %d bytes; a smaller capacity may do", r.size)
 	}
 	if err = sys.addSeals(r.fd, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
 		return r, fail("fcntl(F_ADD_SEALS)", err)
@@ -100,7 +100,7 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 func (r *Region) mapOnce(prot, flags int) (uintptr, error) {
 	addr, err := r.sys.mmap(uintptr(r.size), prot, flags, r.fd)
 	if err != nil {
-		return 0, failf("mmap", err, "region of %d bytes", r.size)
+		return 0, failf("mmap", err, "region of %d bytes; a smaller capacity may do", r.size)
 	}
 	if err := r.sys.madvise(addr, uintptr(r.size), unix.MADV_DONTDUMP); err != nil {
 		return 0, errors.Join(fail("madvise(MADV_DONTDUMP)", err), r.unmap(addr))

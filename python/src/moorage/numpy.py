@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Callable
 
 import numpy as np
@@ -111,7 +112,8 @@ def triple_of(dtype: np.dtype[Any]) -> _dtypes.Triple:
 
 def prepare(array: Any) -> tuple[np.ndarray[Any, Any], _dtypes.Triple]:
     """The array as it can be stored, in native byte order and with a buffer, and its triple."""
-    if isinstance(array, np.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # which numpy imports when it is first asked for: not by us
+    if masked is not None and isinstance(array, masked.MaskedArray):
         raise UnsupportedError("t is a masked array, and a store does not hold masks; use t.filled() or t.data")
     array = np.asarray(array)
     dtype = array.dtype

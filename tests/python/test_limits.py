@@ -1,0 +1,209 @@
+"""At the limits of the system: an error that names what to change, or another way that is counted."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from leaks import settled
+from programs import run_prepared
+
+import moorage
+
+MAP_COUNT = Path("/proc/sys/vm/max_map_count")
+HUGE = Path("/proc/sys/vm/nr_hugepages")
+
+
+def test_windows_near_the_limit_of_mappings_become_counted_copies() -> None:
+    limit = int(MAP_COUNT.read_text()) if MAP_COUNT.exists() else 1 << 30
+    if limit > 100_000:
+        pytest.skip(f"vm.max_map_count is {limit}: the test makes as many windows")
+    with moorage.Store("4MiB") as store:
+        store.put("k", b"\7" * (64 << 10))
+        views = []
+        before = store.stats()
+        while store.stats().window_copies == 0:
+            assert len(views) < limit
+            views += [store.get_array("k", mode="cow") for _ in range(1000)]
+        stats = store.stats()
+        assert stats.windows + stats.window_copies == len(views)
+        assert stats.bytes_copied_out - before.bytes_copied_out == stats.window_copies * (64 << 10)
+        assert stats.windows > limit // 4
+        assert all(view[-1] == 7 and view.flags.writeable for view in views)
+        views.clear()
+        gc.collect()
+        assert settled(lambda: store.stats().windows, 0)
+        view = store.get_array("k", mode="cow")
+        assert store.stats().windows == 1
+        del view
+
+
+def test_when_somebody_else_has_taken_all_mappings() -> None:
+    """A copy, or an exception that says what would do; and everything works again when there are some."""
+    limit = int(MAP_COUNT.read_text()) if MAP_COUNT.exists() else 1 << 30
+    if limit > 300_000:
+        pytest.skip(f"vm.max_map_count is {limit}: too many to take in a test")
+    run_prepared(
+        f"""
+        import ctypes
+        import numpy as np
+        import moorage
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        size, page = ctypes.c_size_t, 4096
+        pages = {limit} + 1000
+        with moorage.Store("4MiB") as store:
+            store.put("k", bytes([7]) * (64 << 10))
+            kept = store.get_array("k")
+            room = store.empty(64 << 10, "uint8")
+            room[:] = 9
+            # Every second page with other rights is a mapping of its own.
+            area = libc.mmap(None, size(pages * page), 0, 0x4022, -1, ctypes.c_long(0))
+            for n in range(0, pages, 2):
+                if libc.mprotect(ctypes.c_void_p(area + n * page), size(page), 1) != 0:
+                    break
+            else:
+                raise AssertionError("there was no limit")
+            views = [store.get_array("k", mode="view") for _ in range(100)]
+            for _ in range(2000):
+                try:
+                    views.append(store.get_array("k", mode="cow"))
+                except moorage.NoMemoryError as error:
+                    assert 'mode "view"' in str(error), error
+                    break
+            try:
+                adopted = store.adopt("adopted", room)
+            except moorage.NoMemoryError:
+                adopted = False
+            libc.munmap(ctypes.c_void_p(area), size(pages * page))
+            adopted = adopted or store.adopt("adopted", room)
+            assert all(view[0] == view[-1] == 7 for view in views)
+            assert store.get("adopted") == bytes([9]) * (64 << 10)
+            del room
+            views.clear()
+            view = store.get_array("k", mode="cow")
+            view[:] = 1
+            assert kept[0] == 7
+            assert store.stats().windows == 1
+            del view, kept
+        """,
+        torch=False,
+    ).cleanly()
+
+
+def test_more_address_space_than_there_is() -> None:
+    run_prepared(
+        """
+        import resource
+        import moorage
+        warm = moorage.Store("1MiB")  # what the library needs once
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        for _ in range(3):
+            try:
+                moorage.Store("64GiB")
+            except moorage.MoorageError as error:
+                assert isinstance(error, (MemoryError, OSError)), repr(error)
+                assert "capacity" in str(error), error
+            else:
+                raise AssertionError("that cannot be")
+        warm.put("k", b"v")
+        assert moorage.Store("1MiB").put("k", b"v")
+        """,
+        torch=False,
+    ).cleanly()
+
+
+@pytest.mark.parametrize("capacity", [1, 4096, "4KiB", "64KiB", "1MB", "1MiB", 123_457])
+def test_small_capacities(capacity: int | str) -> None:
+    with moorage.Store(capacity) as store:
+        room = store.stats().capacity
+        assert room >= 1
+        with pytest.raises(moorage.CapacityError, match="capacity"):
+            store.put("k", bytes(room + 1))
+        assert store.put("k", b"x")
+        assert store.get("k") == b"x"
+
+
+@pytest.mark.parametrize("capacity", [0, -1, "0", "", "many", "1XB", "1e400GiB", 1 << 64, 1 << 62, 1.5, b"1MiB", True])
+def test_capacities_that_are_none(capacity: object) -> None:
+    with pytest.raises((ValueError, TypeError, MemoryError, moorage.MoorageError), match="capacity"):
+        moorage.Store(capacity)  # type: ignore[arg-type]
+
+
+def test_a_full_store_says_what_would_help() -> None:
+    with moorage.Store("1MiB") as store:
+        store.put("pinned", bytes(200_000))
+        store.pin("pinned")
+        store.put("viewed", bytes(300_000))
+        view = store.get_array("viewed")
+        with pytest.raises(
+            moorage.CapacityError, match=r"800000 bytes wanted.*borrowed.*pinned.*capacity.*s3fifo"
+        ) as error:
+            store.put("k", bytes(800_000))
+        assert isinstance(error.value, MemoryError)
+        assert sorted(store.keys()) == ["pinned", "viewed"]
+        del view
+
+
+def test_a_full_store_that_evicts_keeps_what_is_viewed_or_pinned() -> None:
+    with moorage.Store("1MiB", eviction="s3fifo") as store:
+        store.put("pinned", bytes(200_000))
+        store.pin("pinned")
+        store.put("viewed", bytes([7]) * 200_000)
+        view = store.get_array("viewed")
+        for n in range(50):
+            assert store.put(f"k{n}", bytes(100_000))
+        assert "pinned" in store and bool((view == 7).all())
+        assert store.stats().evictions >= 40
+        with pytest.raises(moorage.CapacityError, match="views or unpin"):
+            store.put("k", bytes(800_000))
+        assert "pinned" in store
+        del view
+
+
+def test_huge_pages_that_are_not_there() -> None:
+    if not HUGE.exists():
+        pytest.skip("this kernel has no huge pages: /proc/sys/vm/nr_hugepages does not exist")
+    if int(HUGE.read_text()) > 0:
+        pytest.skip("vm.nr_hugepages is not 0")
+    with pytest.raises(moorage.HugePagesError, match="nr_hugepages") as error:
+        moorage.Store("8MiB", hugepages="require")
+    assert isinstance(error.value, MemoryError)
+    with moorage.Store("8MiB", hugepages="try") as store:
+        assert store.stats().hugepages is False
+        store.put_tensor("k", np.arange(10))
+        assert bool((store.get_array("k") == np.arange(10)).all())
+
+
+@pytest.mark.parametrize("prefault", ["none", "background", "open"])
+def test_prefault(prefault: str) -> None:
+    with moorage.Store("8MiB", prefault=prefault) as store:  # type: ignore[arg-type]
+        store.put("k", b"x" * 100_000)
+        assert store.get("k") == b"x" * 100_000
+        if prefault == "open":
+            assert store.stats().resident >= 8 << 20
+
+
+@pytest.mark.parametrize("option", ["mode", "eviction", "hugepages", "prefault"])
+def test_options_are_named_when_they_are_wrong(option: str) -> None:
+    with pytest.raises(ValueError, match=option):
+        moorage.Store("1MiB", **{option: "wrong"})  # type: ignore[arg-type]
+
+
+def test_the_longest_names_and_metadata_and_one_more() -> None:
+    with moorage.Store("1MiB") as store:
+        assert store.put("k" * 4096, b"x", meta=b"m" * 4096)
+        assert store.keys() == ["k" * 4096]
+        for key, meta, word in (
+            ("k" * 4097, b"", "key"),
+            ("é" * 2049, b"", "key"),
+            ("k", b"m" * 4097, "meta"),
+            ("", b"", "key"),
+        ):
+            with pytest.raises(ValueError, match=word):
+                store.put(key, b"x", meta=meta)
+        array = np.zeros((1,) * 64, np.int8)
+        assert store.put_tensor("64", array)
+        assert store.get_array("64").shape == array.shape
