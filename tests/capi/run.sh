@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The plain C of the library over a stand-in for Go, under the sanitizers; then C and C++ programs against the library.
-# MOORAGE_HAMMER_SECONDS makes the hammers run longer.
+# MOORAGE_HAMMER_SECONDS and MOORAGE_FUZZ_SECONDS make the hammers and the fuzzer run longer.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -84,7 +84,7 @@ against_library() {
 	shift
 	local link=("-I$MOOR_BUILD/include" "-L$MOOR_BUILD" -lmoorage "-Wl,-rpath,$MOOR_BUILD" -lpthread)
 	local program
-	for program in calls errors; do
+	for program in calls errors fuzz; do
 		"$cc" -std=gnu11 "${warnings[@]}" "$@" "$here/$program.c" -o "$work/$program$suffix" "${link[@]}"
 		"$work/$program$suffix"
 	done
