@@ -12,6 +12,8 @@ made from them is gone, whatever happens to the key or the store.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .buffer import Buffer
 from .errors import (
     AlreadyAdoptedError,
@@ -35,8 +37,10 @@ from .errors import (
     TooSmallError,
     UnsupportedError,
 )
-from .records import Borrow, Description, Stats
 from .store import IfExists, Mode, Store
+
+if TYPE_CHECKING:
+    from .records import Borrow, Description, Stats
 
 __all__ = [
     "AlreadyAdoptedError",
@@ -70,7 +74,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
+    if name in ("Borrow", "Description", "Stats"):  # importing dataclasses would be half of our import
+        from . import records
+
+        return getattr(records, name)
     if name == "__version__":
         from ._lib import load
 

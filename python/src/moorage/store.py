@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import sys
 import weakref
@@ -14,18 +13,20 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
 from . import _abi, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
 from .errors import InvalidArgumentError, MoorageError, UnsupportedError, error_for
-from .records import Borrow, Description, Stats
 
 if TYPE_CHECKING:
+    import logging
+
     import numpy as np
     import torch
+
+    from .records import Borrow, Description, Stats
 
 __all__ = ["IfExists", "Mode", "Store"]
 
 Mode = Literal["view", "cow", "copy"]
 IfExists = Literal["replace", "keep", "raise"]
 
-_log = logging.getLogger("moorage")
 _IF_EXISTS = _abi.IF_EXISTS
 
 
@@ -644,6 +645,8 @@ class Store:
 
     def describe(self, key: str) -> Description:
         """Size, dtype, shape, metadata and state of an object. Raises NotFoundError (a KeyError)."""
+        from .records import Description
+
         name = _lib.encode_key(key)
         d = _abi.Description(struct_size=ctypes.sizeof(_abi.Description))
         self._check(self._c.moor_describe(self._id, name, len(name), d), key)
@@ -665,6 +668,8 @@ class Store:
 
     def stats(self) -> Stats:
         """Counters and gauges."""
+        from .records import Stats
+
         raw = self._raw_stats()
         values = {name: getattr(raw, name) for name in _STATS}
         values["hugepages"] = raw.hugepages != _abi.HUGEPAGES["off"]
@@ -785,12 +790,12 @@ class Store:
             names = [one.key for one in self.borrows() if one.key][:10] if objects <= _NAMES_UP_TO else []
         except (MoorageError, MemoryError):
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
-        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "") if names else "names not looked up"
-        _log.warning(
+        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "")
+        _log().warning(
             "a store is closed while it has %d views (%s); "
             "their memory is given back when the last of them is gone",
             count,
-            listed,
+            listed or "names not looked up",
         )
 
     def __del__(self) -> None:
@@ -911,7 +916,15 @@ def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:
     return keys
 
 
+def _log() -> logging.Logger:
+    import logging  # not before there is something to say: it takes a while
+
+    return logging.getLogger("moorage")
+
+
 def _borrow(key: str, one: Any) -> Borrow:
+    from .records import Borrow
+
     return Borrow(
         key=key,
         views=one.views,
