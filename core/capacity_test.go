@@ -219,3 +219,9 @@ func TestNoRecordAtAll(t *testing.T) {
 	f.noMemory = false
 	put(t, f.s, "k", nil)
 }
+
+func TestAnImpossibleCapacityIsNamed(t *testing.T) {
+	_, err := Open(Options{Capacity: 1 << 60})
+	require.ErrorIs(t, err, ErrMemory)
+	require.ErrorContains(t, err, "capacity 1152921504606846976")
+}

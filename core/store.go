@@ -85,7 +85,7 @@ func (s *Store) open(tracker arena.Tracker, names index.Options) (err error) {
 		Size: s.opts.Capacity, HugePages: s.opts.HugePages, Prefault: s.opts.Prefault, Tracker: tracker,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("capacity %d: %w", s.opts.Capacity, err)
 	}
 	s.opts.Capacity = s.arena.Size()
 	s.policy.init(s)
