@@ -16,6 +16,15 @@ _EMPTY = "import ctypes; ctypes.CDLL(None)"
 _IMPORT = f"{_EMPTY}; import moorage"
 _OPEN = f"{_IMPORT}; store = moorage.Store()"
 
+# Nanoseconds that the main thread was ready to run, and other programs had the cores.
+_WAITED = """
+try:
+    with open("/proc/self/schedstat") as stat:
+        print(stat.read().split()[1])
+except OSError:
+    print(0)
+"""
+
 _FOOTPRINT = """
 def field(path, name):
     with open(path) as lines:
@@ -74,9 +83,10 @@ def _compiled() -> str:
 
 
 def _wall(program: str) -> float:
+    """Milliseconds from start to end, less what the program waited for a core."""
     begin = time.perf_counter()
-    _python(program)
-    return (time.perf_counter() - begin) * 1e3
+    waited = _python(program + _WAITED)
+    return (time.perf_counter() - begin) * 1e3 - int(waited) / 1e6
 
 
 def start_times(rounds: int) -> tuple[float, float]:
