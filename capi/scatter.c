@@ -40,7 +40,7 @@ static int32_t check_room(uint64_t n, const moor_span *spans, uint64_t count) {
     left -= part;
   }
   if (left == 0) return MOOR_OK;
-  return moor_fail(MOOR_ERR_TOO_SMALL, "%llu bytes are to be copied, and the destination holds %llu", (ull)n,
+  return moor_fail(MOOR_ERR_TOO_SMALL, "nbytes: %llu are to be copied, and the destination holds %llu", (ull)n,
                    (ull)(n - left));
 }
 
