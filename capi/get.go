@@ -9,21 +9,32 @@ import (
 	"moorage/core"
 )
 
-// holdOf is a view as C takes it over.
-func holdOf(s *store, r core.Raw) C.moor_hold {
-	h := C.moor_hold{
-		cell: C.uint64_t(r.Cell), control: C.uint64_t(r.Control), region: s.region, data: C.uint64_t(r.Data),
-		size: C.uint64_t(r.Size), offset: C.uint64_t(r.Off), seq: C.uint64_t(r.Seq), unit: C.uint32_t(r.Unit),
-		shape:     C.uint64_t(uintptr(unsafe.Pointer(unsafe.SliceData(r.Shape)))),
-		meta:      C.uint64_t(uintptr(unsafe.Pointer(unsafe.SliceData(r.Meta)))),
-		meta_size: C.uint32_t(len(r.Meta)), ndim: C.int32_t(len(r.Shape)),
-	}
-	if r.Tensor {
-		h.flags = C.MOOR_HOLD_TENSOR
-		h.dtype = C.DLDataType{code: C.uint8_t(r.Code), bits: C.uint8_t(r.Bits), lanes: C.uint16_t(r.Lanes)}
-	}
-	return h
+// hold is where C wants a view, to be filled by core.
+func (s *store) hold(out *C.moor_hold) *core.Raw {
+	out.region = s.region
+	return (*core.Raw)(unsafe.Pointer(out))
 }
+
+// The two declarations must be the same, else this does not compile: an index other than 0 is out of range.
+var (
+	_ = same[unsafe.Sizeof(C.moor_hold{})-unsafe.Sizeof(core.Raw{})]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.control)-unsafe.Offsetof(core.Raw{}.Control)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.region)-unsafe.Offsetof(core.Raw{}.Region)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.data)-unsafe.Offsetof(core.Raw{}.Data)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.size)-unsafe.Offsetof(core.Raw{}.Size)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.offset)-unsafe.Offsetof(core.Raw{}.Off)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.seq)-unsafe.Offsetof(core.Raw{}.Seq)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.shape)-unsafe.Offsetof(core.Raw{}.Shape)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.meta)-unsafe.Offsetof(core.Raw{}.Meta)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.meta_size)-unsafe.Offsetof(core.Raw{}.MetaSize)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.unit)-unsafe.Offsetof(core.Raw{}.Unit)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.ndim)-unsafe.Offsetof(core.Raw{}.NDim)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.flags)-unsafe.Offsetof(core.Raw{}.Flags)]
+	_ = same[unsafe.Offsetof(C.moor_hold{}.dtype)-unsafe.Offsetof(core.Raw{}.Code)]
+	_ = same[C.MOOR_HOLD_TENSOR-core.RawTensor]
+)
+
+var same = [1]struct{}{}
 
 //export moorgo_get
 func moorgo_get(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, holdOut *C.moor_hold) (st C.int32_t) {
@@ -40,7 +51,7 @@ func get(s *store, key []byte, holdOut *C.moor_hold) (st C.int32_t) {
 	if err != nil {
 		return failed(err)
 	}
-	*holdOut = holdOf(s, v.Raw())
+	v.Raw(s.hold(holdOut))
 	return C.MOOR_OK
 }
 
@@ -73,8 +84,7 @@ func moorgo_take(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, holdOut *
 	if err != nil {
 		return failed(err)
 	}
-	hold := holdOf(s, v.Raw())
-	hold.data = C.uint64_t(v.WriterAddr())
-	*holdOut = hold
+	v.Raw(s.hold(holdOut))
+	holdOut.data = C.uint64_t(v.WriterAddr())
 	return C.MOOR_OK
 }

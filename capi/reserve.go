@@ -90,10 +90,9 @@ func moorgo_empty(id C.uint64_t, like C.moor_ctensor, holdOut *C.moor_hold) (st 
 	if err != nil {
 		return failed(err)
 	}
-	hold := holdOf(s, w.Raw())
-	hold.flags = C.MOOR_HOLD_TENSOR
-	hold.dtype, hold.ndim, hold.shape = like.dtype, like.ndim, C.uint64_t(uintptr(unsafe.Pointer(like.shape)))
-	*holdOut = hold
+	w.Raw(s.hold(holdOut))
+	holdOut.flags = C.MOOR_HOLD_TENSOR
+	holdOut.dtype, holdOut.ndim, holdOut.shape = like.dtype, like.ndim, C.uint64_t(uintptr(unsafe.Pointer(like.shape)))
 	return C.MOOR_OK
 }
 

@@ -181,7 +181,7 @@ static int32_t no_memory(uint64_t bytes, const char *what) {
 static _Alignas(ALIGNMENT) char nothing[ALIGNMENT];
 
 /* Makes the block the owner of the hold. meta is where user metadata belongs, should it be wanted. */
-static made take_over(moor_block *b, const moor_hold *hold, size_t dims) {
+static void take_over(moor_block *b, const moor_hold *hold, size_t dims, made *m) {
   b->cell = (moor_cell *)(uintptr_t)hold->cell;
   b->control = (moor_control *)(uintptr_t)hold->control;
   b->unit = hold->unit;
@@ -189,9 +189,10 @@ static made take_over(moor_block *b, const moor_hold *hold, size_t dims) {
   b->window = NULL;
   b->copy = NULL;
   if (hold->ndim > 0) memcpy(b->numbers, (const void *)(uintptr_t)hold->shape, (size_t)hold->ndim * sizeof(int64_t));
-  return (made){.block = b,
-                .data = hold->data != 0 ? (void *)(uintptr_t)hold->data : nothing,
-                .meta = (char *)b->numbers + 2 * dims * sizeof(int64_t)};
+  m->block = b;
+  m->data = hold->data != 0 ? (void *)(uintptr_t)hold->data : nothing;
+  m->meta = (char *)b->numbers + 2 * dims * sizeof(int64_t);
+  m->copied = m->read_only = 0;
 }
 
 /* Consumes the hold. */
@@ -205,7 +206,7 @@ static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, ma
     moor_hold_release(hold);
     return no_memory(size, "a view");
   }
-  *m = take_over(b, hold, dims);
+  take_over(b, hold, dims, m);
   m->copied = copied;
   m->read_only = mode == MOOR_MODE_VIEW;
   if (meta_size > 0) memcpy(m->meta, (const void *)(uintptr_t)hold->meta, meta_size);
@@ -281,7 +282,8 @@ int32_t moor_block_new(moor_block **block_out) {
 void moor_block_free(moor_block *b) { free(b); }
 
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *b) {
-  made m = take_over(b, hold, MOOR_MAX_DIMS);
+  made m;
+  take_over(b, hold, MOOR_MAX_DIMS, &m);
   return versioned(hold, &m);
 }
 
@@ -304,7 +306,7 @@ int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buff
   int32_t status = make(hold, mode, hold->meta_size, &m);
   if (status != MOOR_OK) return status;
   int tensor = (hold->flags & MOOR_HOLD_TENSOR) != 0;
-  moor_buffer buffer = {
+  *buffer_out = (moor_buffer){
       .version = 1,
       .flags = (m.read_only ? MOOR_BUFFER_READ_ONLY : 0) | (tensor ? MOOR_BUFFER_TENSOR : 0) |
                (m.copied ? MOOR_BUFFER_COPIED : 0),
@@ -318,7 +320,6 @@ int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buff
       .meta = m.meta,
       .meta_size = hold->meta_size,
   };
-  if (tensor) buffer.dtype = hold->dtype;
-  *buffer_out = buffer;
+  if (tensor) buffer_out->dtype = hold->dtype;
   return MOOR_OK;
 }

@@ -133,11 +133,9 @@ func (w *WriteBuffer) Addr() uintptr { return w.s.arena.WriterAddr(w.view.c.Off)
 func (w *WriteBuffer) Size() uint64 { return w.view.c.Bytes }
 
 // Raw hands the producer's count over to C, which ends it. w is finished by it.
-func (w *WriteBuffer) Raw() Raw {
-	r := w.s.raw(w.view)
-	r.Data = w.Addr()
+func (w *WriteBuffer) Raw(r *Raw) {
+	w.s.raw(&w.view, r, w.Addr())
 	w.done()
-	return r
 }
 
 func (w *WriteBuffer) done() {
