@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -85,20 +86,21 @@ func TestLateWritesNeverShow(t *testing.T) {
 			defer close(stopped)
 			defer func() { _ = recover() }()
 			debug.SetPanicOnFault(true)
-			for n := byte(1); ; n++ {
+			for n := 0; ; n++ {
 				for j := 0; j < len(mem); j += 64 {
-					mem[j] = n
+					mem[j] = byte(n)
 				}
-				if n == 1 {
+				if n == 0 {
 					close(started)
 				}
+				runtime.Gosched() // so that the reader gets a turn, also on two cores
 			}
 		}()
 		<-started
 		key := fmt.Appendf(nil, "%d", i%3)
 		seen := make(chan []byte)
 		go func() {
-			for {
+			for ; ; runtime.Gosched() {
 				if v, err := s.Get(key); err == nil {
 					if v.Size() == 4096 {
 						a := bytes.Clone(v.Bytes())

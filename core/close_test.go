@@ -266,8 +266,11 @@ func TestHeldExtentsComeBackWhenTheChildEnds(t *testing.T) {
 	first := f.fork(func() {})
 	second := f.fork(func() {})
 	v.Release()
+	_, err := s.Take([]byte("a"))
+	require.ErrorIs(t, err, ErrBusy)
+	require.ErrorContains(t, err, "forked child")
 	require.NoError(t, s.Remove([]byte("a")))
-	_, err := s.Put([]byte("b"), make([]byte, 64<<10), PutOptions{})
+	_, err = s.Put([]byte("b"), make([]byte, 64<<10), PutOptions{})
 	var full *CapacityError
 	require.ErrorAs(t, err, &full)
 	require.EqualValues(t, 64<<10, full.Held)

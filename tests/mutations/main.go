@@ -1,0 +1,181 @@
+// Mutations takes each mechanism of the library out, one at a time, and runs the test that must fail without it. A test that
+// passes nevertheless protects nothing, and the program ends with an error.
+//
+//	go run ./tests/mutations [-only TEXT] [-list]
+//
+// The work tree is left alone: Go files are replaced by an overlay of the build, C files by a copy.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// edit replaces old, which is in the file exactly once, by new.
+type edit struct{ file, old, new string }
+
+// mutation is a mechanism and the test that fails without it.
+type mutation struct {
+	promise, mechanism string
+	test               string // a test of a Go package, or a program of tests/capi with its arguments
+	where              string // the package, or one of the two below
+	flags              []string
+	edits              []edit
+}
+
+const (
+	standin = "standin" // the C of the library over the tests' stand-in for Go
+	library = "library" // the whole library
+)
+
+var errDrifted = errors.New("the mutation does not fit the source any more")
+
+func main() {
+	only := flag.String("only", "", "run the mutations whose mechanism or test contains this")
+	list := flag.Bool("list", false, "only say what there is")
+	flag.Parse()
+	rows := append(append([]mutation(nil), goMutations...), cMutations...)
+	bad := 0
+	fmt.Printf("%-7s  %-52s  %-46s  %s\n", "promise", "mechanism taken out", "test", "result")
+	for _, m := range rows {
+		if !strings.Contains(m.mechanism+" "+m.test, *only) {
+			continue
+		}
+		result := "-"
+		if !*list {
+			var ok bool
+			if result, ok = m.judge(); !ok {
+				bad++
+			}
+		}
+		fmt.Printf("%-7s  %-52s  %-46s  %s\n", m.promise, m.mechanism, m.test, result)
+	}
+	if bad > 0 {
+		fmt.Printf("%d mechanisms are not protected by their test\n", bad)
+		os.Exit(1)
+	}
+}
+
+// judge runs the test over the mutated source. It has to fail, by itself: a mutation that does not compile shows nothing.
+func (m mutation) judge() (result string, ok bool) {
+	dir, err := os.MkdirTemp("", "mutation")
+	if err != nil {
+		return err.Error(), false
+	}
+	defer os.RemoveAll(dir)
+	files, err := m.mutate(dir)
+	if err != nil {
+		return err.Error(), false
+	}
+	builds, run := m.commands(dir, files)
+	for _, build := range builds {
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Sprintf("DOES NOT BUILD: %s", out), false
+		}
+	}
+	began := time.Now()
+	if err := run.Run(); err == nil {
+		return "NOT DETECTED", false
+	}
+	return fmt.Sprintf("detected, %.1f s", time.Since(began).Seconds()), true
+}
+
+// mutate writes the changed files to dir and gives their paths by those of the originals.
+func (m mutation) mutate(dir string) (map[string]string, error) {
+	files := map[string]string{}
+	for _, e := range m.edits {
+		from := e.file
+		if to, again := files[e.file]; again {
+			from = to
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return nil, err
+		}
+		if strings.Count(string(text), e.old) != 1 {
+			return nil, fmt.Errorf("%w: %q is %d times in %s", errDrifted, e.old, strings.Count(string(text), e.old), e.file)
+		}
+		to := filepath.Join(dir, filepath.Base(e.file))
+		files[e.file] = to
+		if err := os.WriteFile(to, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// patience is how long a test may run that a mutation has made hang.
+const patience = 30 * time.Second
+
+func limited(name string, args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { cancel(); return cmd.Process.Kill() }
+	return cmd
+}
+
+// commands are those that build the test and the one that runs it.
+func (m mutation) commands(dir string, files map[string]string) (builds []*exec.Cmd, run *exec.Cmd) {
+	binary := filepath.Join(dir, "test")
+	words := strings.Fields(m.test)
+	switch m.where {
+	case standin:
+		builds = append(builds, program(words[0], binary, append([]string{"tests/capi/standin.c"}, replaced("capi/*.c", files)...)))
+	case library:
+		so := filepath.Join(dir, "libmoorage.so")
+		builds = append(builds,
+			exec.Command("go", "build", "-buildmode=c-shared", overlay(dir, files), "-o", so, "./capi"),
+			program(words[0], binary, []string{so, "-Wl,-rpath," + dir}))
+	default:
+		args := append([]string{"test", "-c", "-vet=off", overlay(dir, files), "-o", binary}, m.flags...)
+		builds = append(builds, exec.Command("go", append(args, "./"+m.where)...))
+		run = limited(binary, "-test.run", "^("+m.test+")$", "-test.failfast", "-test.timeout", "20s")
+		run.Dir = m.where
+		return builds, run
+	}
+	run = limited(binary, words[1:]...)
+	run.Env = append(os.Environ(), "MOOR_TMP="+dir)
+	return builds, run
+}
+
+// overlay is the option that has go build take other files.
+func overlay(dir string, files map[string]string) string {
+	all := struct{ Replace map[string]string }{map[string]string{}}
+	for from, to := range files {
+		if path, err := filepath.Abs(from); err == nil {
+			all.Replace[path] = to
+		}
+	}
+	text, _ := json.Marshal(all) // strings only
+	list := filepath.Join(dir, "overlay.json")
+	_ = os.WriteFile(list, text, 0o600) // go build says if it is missing
+	return "-overlay=" + list
+}
+
+// replaced are the C files of a pattern, the mutated ones in the place of the originals.
+func replaced(pattern string, files map[string]string) (all []string) {
+	sources, _ := filepath.Glob(pattern) // the pattern is well formed
+	for _, f := range sources {
+		switch to := files[f]; {
+		case filepath.Base(f) == "pybuiltin.c": // needs a Python
+		case to != "":
+			all = append(all, to)
+		default:
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+func program(name, binary string, with []string) *exec.Cmd {
+	args := []string{"-std=gnu11", "-g", "-O1", "-Iinclude", "-Icapi", "-Itests/capi", filepath.Join("tests", "capi", name+".c")}
+	return exec.Command("cc", append(append(args, with...), "-o", binary, "-lpthread", "-ldl")...)
+}
