@@ -864,6 +864,8 @@ static void upkeep(void) {
   if (GIVES(MOOR_OK, moor_get_stats(at, &s))) EXPECT(s.capacity == CAPACITY && s.last_seq >= last_seq);
   at = a_store();
   GIVES(MOOR_OK, moor_trim(at, one_in(2) ? NULL : &n));
+  at = a_store();
+  GIVES(MOOR_OK, moor_count_objects(at, one_in(2) ? NULL : &n, one_in(2) ? NULL : &n));
   if (!one_in(30)) return;
   at = a_store();
   if (!GIVES(MOOR_OK, moor_clear(at, one_in(2) ? NULL : &n))) return;
@@ -1066,6 +1068,9 @@ static void nothing_is_left(void) {
     usleep(5000);
   }
   EXPECT(s.objects == 0 && s.used == 0 && s.borrowed_objects == 0 && s.borrowed_bytes == 0 && s.windows == 0);
+  uint64_t objects = 77, views = 77;
+  EXPECT_OK(moor_count_objects(store, &objects, &views));
+  EXPECT(objects == 0 && views == 0);
   EXPECT(s.held_bytes == 0 && s.protected_extents == 0 && s.pinned_objects == 0 && s.children == 0);
 }
 
