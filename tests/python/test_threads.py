@@ -454,6 +454,7 @@ def test_an_interpreter_ends_without_a_word(name: str) -> None:
     run_prepared(ending(name), torch=False, timeout=30).cleanly()
 
 
+# Not among them: daemon threads that are inside torch at the end. torch.from_dlpack by itself aborts then.
 TORCH_ENDINGS = {
     "globals": """
         views = [store.get_tensor("large", mode=mode) for mode in ("view", "cow", "copy")]
@@ -467,12 +468,16 @@ TORCH_ENDINGS = {
         loss = layer(torch.ones(2, 100)).sum()
         loss.backward()
         """,
-    "daemon threads": """
+    "threads that are waited for": """
+        done = threading.Event()
         def work():
-            while True:
+            while not done.is_set():
                 store.get_tensor("large", mode="view"), store.get_tensor("large")
-        threading.Thread(target=work, daemon=True).start()
+        thread = threading.Thread(target=work)
+        thread.start()
+        atexit.register(thread.join)
         time.sleep(0.1)
+        done.set()
         """,
 }
 
