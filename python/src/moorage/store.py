@@ -128,12 +128,14 @@ class Store:
         """The module that knows torch; ImportError when there is no torch."""
         try:
             from . import torch as module
-        except ImportError as error:
+
+            versioned = module.HAS_DLPACK_1
+        except (ImportError, AttributeError) as error:  # the second: another thread has just tried, and has half of it
             raise ImportError(
                 f"torch is needed here and cannot be imported ({error}); get_array gives numpy arrays"
             ) from error
         if not self._torch_bound:
-            route = self._route if module.HAS_DLPACK_1 else _plain.PlainRoute(self._plain, self._look)
+            route = self._route if versioned else _plain.PlainRoute(self._plain, self._look)
             self._is_plain = module.is_plain
             tensor, tensors, self._put_torch = route.torch(module)
             self._tensor, self._tensors = tensor, tensors
