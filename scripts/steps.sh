@@ -169,13 +169,13 @@ step_fetch() {
 
 PERFORMANCE=tests/python/test_performance.py
 
-# run_pytest full|quick ROUTE ARGS...
+# run_pytest full|quick ROUTE ARGS... A view that a test leaves behind fails all later ones, each after a while.
 run_pytest() {
 	local python route=$2
 	python=$(test_venv "$1")
 	shift 2
 	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$route "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
-		-o "cache_dir=$BUILD/pytest" --continue-on-collection-errors "$@"
+		-o "cache_dir=$BUILD/pytest" --continue-on-collection-errors --maxfail 20 "$@"
 }
 
 # pytest full|quick ROUTE: all but what compares times, which runs alone.
