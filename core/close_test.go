@@ -170,6 +170,7 @@ func TestCloseUnderLoad(t *testing.T) {
 					default:
 						var w *WriteBuffer
 						if w, err = s.Reserve(100); err == nil {
+							copy(bytesAt(w.Addr(), 100), bytes.Repeat([]byte{byte(g)}, 100))
 							_, err = w.Commit(key, tensor.DType{}, nil, PutOptions{})
 							w.Abort()
 						}
