@@ -171,7 +171,7 @@ func TestTracker(t *testing.T) {
 	require.Equal(t, 2, l.locks)
 	require.NoError(t, a.Close())
 	require.Equal(t, 2, l.locks)
-	l.Lock() // is free
+	require.True(t, l.TryLock(), "the lock is held")
 	l.Unlock()
 }
 
