@@ -407,10 +407,14 @@ var modelStores = map[string]Options{
 }
 
 func TestModel(t *testing.T) {
+	rounds := 20
+	if testing.Short() {
+		rounds = 4
+	}
 	for name, o := range modelStores {
 		t.Run(name, func(t *testing.T) {
 			r := seeded(t)
-			for range 20 {
+			for range rounds {
 				tape := make([]byte, 4000+r.IntN(2))
 				for i := range tape {
 					tape[i] = byte(r.Uint32())

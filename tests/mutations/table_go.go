@@ -85,7 +85,7 @@ var goMutations = []mutation{
 		"\tr, err := s.publish(op, p, key, d, o, nil)\n\tif err != nil || r.Outcome == Kept {", "\tr, err := s.publish(op, p, key, d, o, nil)\n\tif r.Outcome == Kept {"}}},
 	{"P5", "import: undone when a name is taken", "TestImportIsUndone", "core", nil, []edit{{"core/files.go",
 		"\t\t\tl.undo(l.drafts[:i])\n", ""}}},
-	{"P5", "import: nothing stays after an error", "TestFileThatShrinksWhileItIsRead", "core", nil, []edit{{"core/files.go",
+	{"P5", "import: nothing stays after an error", "TestImportThatFailsLeavesNothing", "core", nil, []edit{{"core/files.go",
 		"return readAt(f, p) }); err != nil {\n\t\tl.drop()\n", "return readAt(f, p) }); err != nil {\n"}}},
 	{"P5", "safetensors: tensors tile the data", "TestHostileHeaders", "core/safetensors", nil, []edit{{"core/safetensors/header.go",
 		"return all, tile(all, dataSize)", "_ = tile\n\treturn all, nil"}}},
