@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -345,7 +346,20 @@ static int open_descriptors(void) {
   return n;
 }
 
+/* Installed before the library's handlers, so it runs after them: right before the fork. Whoever sees the raised epoch has to
+ * find the child. */
+static void child_is_published_by_now(void) {
+  const moor_process *p = moor_process_words();
+  if (!moor_alive()) return;
+  EXPECT(__atomic_load_n(&p->kids, __ATOMIC_SEQ_CST) > 0);
+  for (uint32_t i = 0; (p->epoch & 1) != 0 && i < MOOR_CHILDREN; i++) {
+    if (p->child[i] == p->epoch || (i == MOOR_CHILD_PERMANENT && (uint32_t)p->child[i] >= p->epoch)) return;
+  }
+  EXPECT((p->epoch & 1) == 0 && p->child[MOOR_CHILD_PERMANENT] != 0);
+}
+
 int main(void) {
+  EXPECT(pthread_atfork(child_is_published_by_now, NULL, NULL) == 0);
   EXPECT_OK(moor_store_open(NULL, &store));
   int before = open_descriptors();
 #define RUN(test)            \

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,10 +44,13 @@ static void await_no_children(void) {
   EXPECT(stats().children == 0 && stats().held_bytes == 0);
 }
 
-static void held_until_the_child_ends(void) {
+/* forgetful: the child closes every descriptor that it does not know, and with them the end of the pipe that tells of
+ * its own end. */
+static void held_by(int forgetful) {
   DLManagedTensorVersioned *view, *window;
   int go[2];
-  EXPECT(pipe(go) == 0);
+  int *closed = mmap(NULL, sizeof *closed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EXPECT(closed != MAP_FAILED && pipe(go) == 0);
   put("held", 'h');
   EXPECT_OK(moor_get_tensor(store, "held", 4, MOOR_MODE_VIEW, &view));
   EXPECT_OK(moor_get_tensor(store, "held", 4, MOOR_MODE_COW, &window));
@@ -56,6 +60,10 @@ static void held_until_the_child_ends(void) {
     char byte;
     uint64_t size;
     close(go[1]);
+    for (int fd = 3; forgetful && fd < 1024; fd++) {
+      if (fd != go[0]) close(fd);
+    }
+    __atomic_store_n(closed, 1, __ATOMIC_SEQ_CST);
     EXPECT(read(go[0], &byte, 1) == 1);
     EXPECT(all(view, 'h') && all(window, 'h'));
     EXPECT_STATUS(moor_get(store, "held", 4, NULL, 0, &size), MOOR_ERR_FORKED);
@@ -68,6 +76,9 @@ static void held_until_the_child_ends(void) {
   view->deleter(view);
   window->deleter(window);
   EXPECT_OK(moor_remove(store, "held", 4));
+  while (__atomic_load_n(closed, __ATOMIC_SEQ_CST) == 0) usleep(1000);
+  if (forgetful) usleep(100000); /* for the store to be fooled */
+  munmap(closed, sizeof *closed);
   /* More than the store has room for, all over it. */
   for (int i = 0; i < 300; i++) put("churn", 'z');
   EXPECT(stats().held_bytes >= SIZE && stats().children == 1 && stats().children_unfollowed == 0);
@@ -77,6 +88,9 @@ static void held_until_the_child_ends(void) {
   EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
   await_no_children();
 }
+
+static void held_until_the_child_ends(void) { held_by(0); }
+static void held_though_it_closes_descriptors(void) { held_by(1); }
 
 /* The store is closed while a child looks; the memory of the child is its own. */
 static void closing_beside_a_child(void) {
@@ -153,6 +167,7 @@ int main(void) {
     fflush(stdout);           \
   } while (0)
   RUN(held_until_the_child_ends);
+  RUN(held_though_it_closes_descriptors);
   RUN(closing_beside_a_child);
   RUN(under_load);
   EXPECT_OK(moor_store_close(store, MOOR_CLOSE_WAIT));

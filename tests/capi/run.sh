@@ -12,11 +12,11 @@ warnings=(-Wall -Wextra -Werror -g)
 inner=(-std=gnu11 -fvisibility=hidden "-I$root/include" "-I$root/capi" "-I$here")
 export MOOR_TMP=$work
 
-# All C files of the library but the one that needs Python.
+# All C files of the library but those that need Python.
 plain_c() {
 	local file
 	for file in "$root"/capi/*.c; do
-		[ "$(basename "$file")" = pybuiltin.c ] || printf '%s\n' "$file"
+		[[ $(basename "$file") == py*.c ]] || printf '%s\n' "$file"
 	done
 }
 mapfile -t sources < <(plain_c)

@@ -128,7 +128,7 @@ func (m mutation) commands(dir string, files map[string]string) (builds []*exec.
 	words := strings.Fields(m.test)
 	switch m.where {
 	case standin:
-		builds = append(builds, program(words[0], binary, append([]string{"tests/capi/standin.c"}, replaced("capi/*.c", files)...)))
+		builds = append(builds, program(words[0], binary, append(append([]string{"tests/capi/standin.c"}, replaced("capi/*.c", files)...), m.flags...)))
 	case library:
 		so := filepath.Join(dir, "libmoorage.so")
 		builds = append(builds,
@@ -165,7 +165,7 @@ func replaced(pattern string, files map[string]string) (all []string) {
 	sources, _ := filepath.Glob(pattern) // the pattern is well formed
 	for _, f := range sources {
 		switch to := files[f]; {
-		case filepath.Base(f) == "pybuiltin.c": // needs a Python
+		case strings.HasPrefix(filepath.Base(f), "py"): // needs a Python
 		case to != "":
 			all = append(all, to)
 		default:

@@ -1,5 +1,8 @@
 package main
 
+// failing has the allocations of a program go through functions of its test.
+var failing = []string{"-Wl,--wrap=malloc,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create"}
+
 // cMutations are those of the plain C.
 var cMutations = []mutation{
 	{"P2", "child: the writer's mapping becomes private", "fork", standin, nil, []edit{{"capi/fork.c",
@@ -24,4 +27,46 @@ var cMutations = []mutation{
 		"PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE", "PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE"}}},
 	{"P2", "get_into: a destination inside a store is refused", "errors", library, nil, []edit{{"capi/scatter.c",
 		"if (moor_region_overlaps(", "if (0 && moor_region_overlaps("}}},
+	{"P1", "fork: the child is published before it", "fork", standin, nil, []edit{
+		{"capi/fork.c", "      publish(p, now.slot, e + 1);\n", ""},
+		{"capi/fork.c", "    munmap(now.page, page_size());\n", "    publish(p, now.slot, __atomic_load_n(&p->epoch, __ATOMIC_SEQ_CST) - 1);\n    munmap(now.page, page_size());\n"}}},
+	{"P1", "fork: a child that closes descriptors still lives", "fork_library", library, nil, []edit{{"core/host.go",
+		"!unmapped(c.Token); wait", "false && !unmapped(c.Token); wait"}}},
+	{"P1", "cow: the window holds its object", "fuzz", library, nil, []edit{{"capi/view.c",
+		"    m->data = map_window(hold, b);\n", "    m->data = map_window(hold, b);\n    if (m->data != NULL) release(b);\n"}}},
+	{"P1", "cow: the window goes with its tensor", "counted", library, nil, []edit{{"capi/view.c",
+		"  if (b->window != NULL) munmap(b->window, b->window_size);\n", ""}}},
+	{"P1", "take (C): memory is had before the name goes", "memory", standin, failing, []edit{{"capi/entry_get.c",
+		"  MOOR_TRY(moor_block_new(&block));\n  moor_hold hold;\n  int32_t status = moorgo_take(store.id, key, key_size, &hold);\n",
+		"  moor_hold hold;\n  int32_t status = moorgo_take(store.id, key, key_size, &hold);\n  MOOR_TRY(moor_block_new(&block));\n"}}},
+	{"P1", "get: a failed copy lets the object go", "memory", standin, failing, []edit{{"capi/view.c",
+		"      end(b);\n      return moor_fail", "      return moor_fail"}}},
+	{"P2", "view: the tensor says that it is read-only", "fuzz", library, nil, []edit{{"capi/view.c",
+		"m->read_only = mode == MOOR_MODE_VIEW;", "m->read_only = 0;"}}},
+	{"P2", "view: the address is that of the read-only mapping", "counted", library, nil, []edit{{"core/view_unsafe.go",
+		"v.s.raw(&v, r, v.Addr())", "v.s.raw(&v, r, v.WriterAddr())"}}},
+	{"P3", "view: nothing is copied", "counted", library, nil, []edit{{"capi/view.c",
+		"int copied = mode == MOOR_MODE_COPY ||", "int copied = mode != MOOR_MODE_COW ||"}}},
+	{"P3", "cow: nothing is copied", "counted", library, nil, []edit{{"capi/view.c",
+		"#define HUGE_COPY", "#undef MOOR_COW_MIN\n#define MOOR_COW_MIN (8u << 20)\n#define HUGE_COPY"}}},
+	{"P5", "writing to a view: the line is printed", "fault", library, nil, []edit{{"capi/fault.c",
+		"  print_line(r, in_writer, info, (uint64_t)(uintptr_t)info->si_addr);\n", "  (void)print_line;\n"}}},
+	{"P5", "a stale handle is told from a good one", "errors", library, nil, []edit{{"capi/internal/handle/handle.go",
+		"e != nil && e.id == id {", "e != nil {"}}},
+	{"P5", "get_into: a range beyond the object is refused", "fuzz", library, nil, []edit{{"capi/scatter.c",
+		"nbytes > hold->size - offset)) {", "nbytes > hold->size + 64)) {"}}},
+	{"P5", "get_into: spans that are too small are refused", "fuzz", library, nil, []edit{{"capi/scatter.c",
+		"  if (left == 0) return MOOR_OK;\n", "  if (left < 4096) return MOOR_OK;\n"}}},
+	{"P6", "copies out are counted", "counted", library, nil, []edit{{"capi/scatter.c",
+		"__atomic_fetch_add(&control->copied_out, n, __ATOMIC_RELAXED);", "(void)control;"}}},
+	{"P6", "copies in place of windows are counted", "counted", library, nil, []edit{{"capi/view.c",
+		"__atomic_fetch_add(&b->control->copied_out, hold->size, __ATOMIC_RELAXED);", ""}}},
+	{"P6", "copies in are counted", "counted", library, nil, []edit{{"core/put.go",
+		"\ts.counters.copiedIn.Add(uint64(n))\n", ""}}},
+	{"P7", "every call looks at the fork flag first", "fork", standin, nil, []edit{{"capi/release.c",
+		"return __atomic_load_n(alive, __ATOMIC_RELAXED) != 0;", "return 1;"}}},
+	{"P7", "a copy ends after the last of its threads", "copy", standin, nil, []edit{{"capi/copypool.c",
+		"    await_helpers(&j);\n", "    (void)await_helpers;\n"}}},
+	{"P7", "a closing store stops long copies", "copy", standin, nil, []edit{{"capi/copypool.c",
+		"    __atomic_store_n(&j->stopped, 1, __ATOMIC_RELAXED);\n", ""}}},
 }
