@@ -114,6 +114,11 @@ run_native_steps() {
 	done
 }
 
+# Ten million objects are for ./build.sh bench.
+run_c_benchmarks() {
+	step 'C benchmarks, once each' 3 env MOORAGE_BENCH_OBJECTS=100000 "$REPO/scripts/steps.sh" folder bench "$which"
+}
+
 run_python_steps() {
 	local steps=$REPO/scripts/steps.sh which=$1 name python
 	while read -r name python; do
@@ -144,12 +149,12 @@ not_run() {
 not_run_here() {
 	cat <<-'TEXT'
 		Not run here:
-		  figures of the benchmarks, ten million objects            ./build.sh bench
-		  long hammers and random operations, 10 000 open/close     ./build.sh soak
-		    cycles, models of millions of states, and each
-		    mechanism taken out to see its tests fail
+		  figures of the benchmarks, ten million objects                  ./build.sh bench
+		  long hammers and fuzzing, 10 000 cycles of open and close,      ./build.sh soak
+		    models of millions of states
+		  each mechanism taken out, to see the tests of it fail           scripts/mutate.sh
 	TEXT
-	[ "$which" = full ] || echo '  everything that needs torch                               ./build.sh test'
+	[ "$which" = full ] || echo '  everything that needs torch                                     ./build.sh test'
 }
 
 report() {
@@ -191,6 +196,7 @@ main() {
 		not_run 'everything that needs the library'
 	else
 		run_native_steps
+		run_c_benchmarks
 		run_python_steps "$which"
 	fi
 	step 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
