@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -38,8 +39,9 @@ def cycle(n: int) -> None:
     store.close()
 
 
-def cycles(count: int) -> None:
+def cycles(count: int, quiet: pytest.MonkeyPatch) -> None:
     """Runs them after as many as it takes to have everything that is made only once."""
+    quiet.setattr(logging.getLogger("moorage"), "disabled", True)  # pytest keeps every record
     for n in range(50):
         cycle(n)
     gc.collect()
@@ -50,20 +52,22 @@ def cycles(count: int) -> None:
     gc.collect()
     assert settled(mappings, 0)
     assert settled(descriptors, before[0])
-    assert settled(threads, before[1] + 2), "threads grow"
+    # Go keeps a thread for each system call that blocked beside others: some more by chance, never one a store.
+    assert settled(threads, before[1] + 6), f"{threads() - before[1]} threads more after {count} stores"
     grown = memory() - before[2]
+    print(f"{grown} KiB more after {count} stores")
     assert grown < 8 << 10, f"{grown} KiB more after {count} stores"
 
 
-def test_300_stores_leave_nothing() -> None:
-    cycles(300)
+def test_300_stores_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cycles(300, monkeypatch)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not MINUTES, reason="MOORAGE_SOAK_MINUTES is not set")
-def test_soak_10000_stores_leave_nothing() -> None:
-    cycles(10_000)
+def test_soak_10000_stores_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cycles(10_000, monkeypatch)
 
 
 def test_objects_that_come_and_go_leave_nothing() -> None:
