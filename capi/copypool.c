@@ -26,7 +26,8 @@
 #define PIECE (512u << 10)
 #define MAX_THREADS 4 /* the caller is one of them */
 #define STACK_SIZE (256u << 10)
-#define SPINS 300 /* ten to twenty microseconds */
+#define IDLE_SPINS 300   /* ten to twenty microseconds; then a thread without work sleeps */
+#define AWAIT_SPINS 6000 /* a tenth of a millisecond or two: the last pieces take no longer, and being woken would */
 
 typedef struct job {
   struct job *next; /* guarded by mutex */
@@ -104,7 +105,7 @@ static void leave(job *j) {
 }
 
 static void sleep_until_new(uint32_t seen) {
-  for (int i = 0; i < SPINS; i++) {
+  for (int i = 0; i < IDLE_SPINS; i++) {
     if (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) != seen) return;
     relax();
   }
@@ -272,7 +273,7 @@ static void withdraw(job *j) {
 }
 
 static void await_helpers(job *j) {
-  for (int i = 0; i < SPINS; i++) {
+  for (int i = 0; i < AWAIT_SPINS; i++) {
     if (__atomic_load_n(&j->helpers, __ATOMIC_ACQUIRE) == 0) return;
     relax();
   }
