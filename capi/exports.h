@@ -39,6 +39,8 @@ int32_t moorgo_commit(uint64_t reservation, moor_cbytes key, uint64_t key_size, 
                       moor_cput_options options, moor_put_result *result_out);
 int32_t moorgo_abort(uint64_t reservation);
 int32_t moorgo_empty(uint64_t store, moor_ctensor like, moor_hold *hold_out);
+/* 1: some of the bytes belong to an object that was produced in place and has a name, or had one. */
+int32_t moorgo_is_published(uint64_t address, uint64_t size);
 int32_t moorgo_adopt(uint64_t store, moor_cbytes key, uint64_t key_size, moor_ctensor tensor,
                      moor_cput_options options, moor_put_result *result_out);
 

@@ -165,6 +165,11 @@ int moor_region_overlaps(uint64_t address, uint64_t size) {
   return size != 0 && find(address, size, 0, UINT64_MAX, &p);
 }
 
+int moor_region_touches(uint64_t address, uint64_t size) {
+  place p;
+  return size != 0 && find(address, size, 1, UINT64_MAX, &p);
+}
+
 int moor_region_find(uint64_t address, moor_region *region_out, int *in_writer) {
   place p;
   /* A bounded number of tries: the thread that is changing the list may be the one that faulted. */

@@ -143,6 +143,7 @@ void moor_fork_unlock(void);
 moor_region *moor_region_add(int32_t fd, uint64_t writer, uint64_t reader, uint64_t len, uint32_t huge, uint64_t records);
 void moor_region_remove(moor_region *region);
 int moor_region_overlaps(uint64_t address, uint64_t size); /* 1: lies partly in a read-only mapping */
+int moor_region_touches(uint64_t address, uint64_t size);  /* the same, or in a writer's mapping */
 int32_t moor_child_next(moor_child *child_out);            /* 1: one more child to watch, 0: none */
 uint64_t moor_children_unfollowed(void);                   /* children that are held for ever */
 /* 1 while the descriptor of the region is still the region's memfd. */

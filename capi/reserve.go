@@ -96,6 +96,15 @@ func moorgo_empty(id C.uint64_t, like C.moor_ctensor, holdOut *C.moor_hold) (st 
 	return C.MOOR_OK
 }
 
+//export moorgo_is_published
+func moorgo_is_published(address, size C.uint64_t) (st C.int32_t) {
+	defer guard(&st)
+	if h, err := host(); err == nil && h.Published(uintptr(address), uint64(size)) {
+		return 1
+	}
+	return 0
+}
+
 //export moorgo_adopt
 func moorgo_adopt(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, like C.moor_ctensor,
 	options C.moor_cput_options, resultOut *C.moor_put_result) (st C.int32_t) {

@@ -81,6 +81,25 @@ func (r *reservations) end(v *reservation, adopted bool) {
 	r.mu.Unlock()
 }
 
+// Published reports whether some of these bytes, at the address of a producer, belong to an object by now: they may
+// not be written to any more.
+func (h *Host) Published(addr uintptr, size uint64) (published bool) {
+	h.each(func(s *Store) { published = published || s.published(addr, size) })
+	return published
+}
+
+func (s *Store) published(addr uintptr, size uint64) bool {
+	s.reserved.mu.Lock()
+	defer s.reserved.mu.Unlock()
+	for off, v := range s.reserved.at {
+		at := s.arena.WriterAddr(off)
+		if v.adopted && addr < at+uintptr(v.size) && at < addr+uintptr(size) {
+			return true
+		}
+	}
+	return false
+}
+
 // WriteBuffer is memory of a store that has no name yet. It belongs to its producer, who writes to it until Commit
 // or Abort; dropping it unfinished leaves that to the garbage collector.
 type WriteBuffer struct {

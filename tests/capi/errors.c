@@ -270,6 +270,22 @@ static void handles(void) {
 }
 
 /* The destination of a copy lies in the store. */
+/* What a producer has published, and a reservation, which may be filled from the store. */
+static void destinations_of_producers(void) {
+  int64_t shape = 64;
+  DLTensor like = {.ndim = 1, .shape = &shape, .dtype = {kDLUInt, 8, 1}};
+  DLManagedTensorVersioned *t;
+  uint64_t n;
+  EXPECT_OK(moor_empty_tensor(store, &like, &t));
+  moor_span span = {t->dl_tensor.data, 64};
+  EXPECT_OK(moor_get_into(store, KEY, 0, MOOR_ALL, &span, 1, &n));
+  EXPECT_OK(moor_adopt_tensor(store, "adopted", 7, &t->dl_tensor, NULL, NULL));
+  refused(moor_get_into(store, KEY, 0, MOOR_ALL, &span, 1, &n), MOOR_ERR_READ_ONLY, "get_into what was adopted", __LINE__);
+  EXPECT_OK(moor_remove(store, "adopted", 7));
+  refused(moor_get(store, KEY, span.data, 64, &n), MOOR_ERR_READ_ONLY, "get into what was adopted", __LINE__);
+  t->deleter(t);
+}
+
 static void read_only_destinations(void) {
   static char outside[64];
   DLManagedTensorVersioned *v;
@@ -326,6 +342,7 @@ int main(void) {
   structs();
   dltensors();
   handles();
+  destinations_of_producers();
   read_only_destinations();
   ranges();
   nothing_changed(result.seq);

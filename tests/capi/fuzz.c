@@ -483,6 +483,11 @@ static void adopt(void) {
   EXPECT(!slice);
   h->produced = h->writable = 0;
   h->seq = r.seq;
+  uint64_t n;
+  if (size > 0 && size <= names[0].now.size && names[0].now.there) { /* its memory is not to be written to any more */
+    moor_span span = {h->data, size};
+    GIVES(MOOR_ERR_READ_ONLY, moor_get_into(store, names[0].text, names[0].size, 0, size, &span, 1, &n));
+  }
   if (one_in(2)) return;
   o = NULL;
   GIVES(MOOR_ERR_ALREADY_ADOPTED, moor_adopt_tensor(store, k.bytes, k.size, &t, o, &r));

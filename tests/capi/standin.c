@@ -404,6 +404,7 @@ ABSENT(moorgo_put_tensors, uint64_t a, moor_ckeys b, moor_ctensors c, moor_cput_
 ABSENT(moorgo_reserve, uint64_t a, uint64_t b, uint64_t *c, uint64_t *d)
 ABSENT(moorgo_commit, uint64_t a, moor_cbytes b, uint64_t c, moor_ctensor d, moor_cput_options e, moor_put_result *f)
 ABSENT(moorgo_abort, uint64_t a)
+int32_t moorgo_is_published(uint64_t address, uint64_t size) { return 0; }
 ABSENT(moorgo_remove_batch, uint64_t a, moor_ckeys b, int32_t *c)
 ABSENT(moorgo_clear, uint64_t a, uint64_t *b)
 ABSENT(moorgo_pin, uint64_t a, moor_cbytes b, uint64_t c, uint32_t d)

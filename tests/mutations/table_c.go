@@ -26,7 +26,7 @@ var cMutations = []mutation{
 	{"P2", "cow: the window is private", "calls", library, nil, []edit{{"capi/view.c",
 		"PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE", "PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE"}}},
 	{"P2", "get_into: a destination inside a store is refused", "errors", library, nil, []edit{{"capi/scatter.c",
-		"if (moor_region_overlaps(", "if (0 && moor_region_overlaps("}}},
+		"return moor_region_overlaps(address, size) ||", "return"}}},
 	{"P1", "fork: the child is published before it", "fork", standin, nil, []edit{
 		{"capi/fork.c", "      publish(p, now.slot, e + 1);\n", ""},
 		{"capi/fork.c", "    munmap(now.page, page_size());\n", "    publish(p, now.slot, __atomic_load_n(&p->epoch, __ATOMIC_SEQ_CST) - 1);\n    munmap(now.page, page_size());\n"}}},
@@ -45,6 +45,8 @@ var cMutations = []mutation{
 		"m->read_only = mode == MOOR_MODE_VIEW;", "m->read_only = 0;"}}},
 	{"P2", "view: the address is that of the read-only mapping", "counted", library, nil, []edit{{"core/view_unsafe.go",
 		"v.s.raw(&v, r, v.Addr())", "v.s.raw(&v, r, v.WriterAddr())"}}},
+	{"P2", "get_into: a destination that was adopted is refused", "errors", library, nil, []edit{{"capi/scatter.c",
+		"moorgo_is_published(address, size) != 0", "moorgo_is_published(address, size) < 0"}}},
 	{"P3", "view: nothing is copied", "counted", library, nil, []edit{{"capi/view.c",
 		"int copied = mode == MOOR_MODE_COPY ||", "int copied = mode != MOOR_MODE_COW ||"}}},
 	{"P3", "cow: nothing is copied", "counted", library, nil, []edit{{"capi/view.c",
