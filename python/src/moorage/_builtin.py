@@ -15,6 +15,7 @@ from .dlpack import carrier_type
 
 # The order of the table in capi/pybuiltin.c.
 _TENSOR, _TENSORS, _ARRAY, _BUFFER, _READ, _INTO, _HAS, _PUT, _PUT_ARRAY, _PUT_TENSOR = range(10)
+_PUT_PARTS, _INTO_TENSOR, _PUT_MANY = range(10, 13)
 
 
 class BuiltinRoute:
@@ -30,10 +31,22 @@ class BuiltinRoute:
         self.into = bind(_INTO, store)  # (key, out, offset, nbytes) -> bytes copied
         self.has = bind(_HAS, store)  # (key)
         self.put = bind(_PUT, store)  # (key, data, if_exists, meta) -> outcome
+        self.put_parts = bind(_PUT_PARTS, store)  # (key, tuple of buffers, if_exists, meta) -> outcome
         self.put_array = bind(_PUT_ARRAY, store)  # (key, array, if_exists, meta, code << 8 | bits) -> outcome
 
-    def torch(self, module: Any) -> tuple[Any, Any, Any]:
-        """tensor(key, mode), tensors(keys, mode), put_tensor(key, tensor, if_exists, meta) -> outcome."""
+    def put_many(self, torch: Any, numpy: Any) -> Any:
+        """put_many(keys, tensors, if_exists, from) -> outcomes, from number `from` on up to the first tensor that has
+        to be put by itself, or sooner; None when one of the keys cannot be used. All are lists. `torch` and `numpy`,
+        our modules, are None as long as nobody has used them.
+        """
+        array = numpy and numpy.ARRAY
+        bound = (self._store, array, *(torch.FOR_BATCHES if torch else (None,) * 4))
+        return self._library.python.moor_py_bind(_PUT_MANY, bound)
+
+    def torch(self, module: Any) -> tuple[Any, Any, Any, Any]:
+        """tensor(key, mode), tensors(keys, mode), put_tensor(key, tensor, if_exists, meta) -> outcome, and
+        into_tensor(key, tensor, offset, nbytes) -> bytes copied.
+        """
         module.use_exchange(self._library)
         bind = self._library.python.moor_py_bind
         usual = self._look.mode
@@ -41,6 +54,7 @@ class BuiltinRoute:
             bind(_TENSOR, (self._store, usual, self._look.tensor, module.from_dlpack)),
             bind(_TENSORS, (self._store, usual, module.from_dlpack)),
             bind(_PUT_TENSOR, self._store),
+            bind(_INTO_TENSOR, self._store),
         )
 
     def numpy(self, module: Any) -> Any:

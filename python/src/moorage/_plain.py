@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
-from ctypes import byref, c_int32, c_uint64, c_void_p, create_string_buffer
+from ctypes import POINTER, byref, c_int32, c_uint64, c_void_p, create_string_buffer, pointer
 from typing import Any
 
 from . import _abi, _memory, _parse, buffer
 from ._lib import Library, PackedKeys, PutCall, encode_key
 from ._look import SecondLook
 from .dlpack import Capsules
+from .errors import MoorageError
 
 _VIEW = _abi.MODES["view"]
+_MOST = 512  # tensors that one call puts; signals are heard in between
 
 # Hot calls have no argtypes: a c_uint64 says how wide a length is. Most keys are short.
 _LENGTHS = [c_uint64(n) for n in range(256)]
@@ -56,6 +58,9 @@ class PlainCalls:
     def into(self, key: Any, out: Any, offset: Any, nbytes: Any) -> None:
         """There is no quick way: None sends the caller the long one."""
 
+    def into_tensor(self, key: Any, out: Any, offset: Any, nbytes: Any) -> None:
+        """The same."""
+
     def has(self, key: Any) -> int:
         packed = PackedKeys([key])
         found = ctypes.c_uint8()
@@ -84,11 +89,44 @@ class PlainCalls:
         if loan is None:
             return None
         with loan:
-            if any(step % loan.itemsize for step in loan.strides):
+            try:
+                struct = _array_struct(loan, dtype)
+            except _NotPlain:
                 return None
-            steps = tuple(step // loan.itemsize for step in loan.strides)
-            struct = _memory.tensor_struct(loan.address, (dtype >> 8, dtype & 0xFF, 1), loan.shape, steps)
             return self.put_struct(encode_key(key), struct, PutCall(if_exists, meta))
+
+    def put_parts(self, key: Any, parts: tuple[Any, ...], if_exists: int, meta: Any) -> int | None:
+        name, call = encode_key(key), PutCall(if_exists, meta)
+        loans = []
+        try:
+            for part in parts:
+                loan = _memory.dense(part)
+                if loan is None:
+                    return None
+                loans.append(loan)
+            table = (_abi.Part * max(len(loans), 1))(*[(loan.address, loan.size) for loan in loans])
+            return call.outcome(
+                self._library.c.moor_put_parts(
+                    self._store, name, len(name), table, len(loans), call.options, call.result
+                )
+            )
+        finally:
+            for loan in loans:
+                loan.end()
+
+    def put_many(self, keys: list[Any], structs: list[Any], if_exists: int) -> Any:
+        """Outcomes; None when one of the keys cannot be used."""
+        try:
+            packed = PackedKeys(keys)
+        except (TypeError, MoorageError):
+            return None
+        count = len(keys)
+        pointers = (POINTER(_abi.DLTensor) * count)(*map(pointer, structs))
+        results, statuses = (_abi.PutResult * count)(), (c_int32 * count)()
+        status = self._library.c.moor_put_tensors(
+            self._store, packed.pointer(), pointers, PutCall(if_exists).options, results, statuses
+        )
+        return None if status else [s if s < 0 else r.outcome for s, r in zip(statuses, results)]
 
     def put_tensor(self, key: Any, tensor: Any, if_exists: int, meta: Any) -> None:
         """There is no quick way: None sends the caller to `put_struct`."""
@@ -133,6 +171,42 @@ class PlainCalls:
         )
 
 
+class _NotPlain(Exception):
+    pass
+
+
+class _Structs:
+    """Makes structs of the tensors of a batch, and keeps what they borrow until `end`."""
+
+    def __init__(self, torch: Any, numpy: Any) -> None:
+        self._torch = torch
+        self._numpy = numpy
+        self._loans: list[_memory.Loan] = []
+
+    def of(self, t: Any) -> Any:
+        torch, numpy = self._torch, self._numpy
+        if torch is not None and type(t) in torch.PLAIN_TYPES and torch.is_plain(t) and torch.is_dense_cpu(t):
+            return torch.struct(t)
+        if numpy is not None and type(t) is numpy.ARRAY and t.dtype in numpy.PACKED:
+            loan = _memory.strided(t)
+            if loan is not None:
+                self._loans.append(loan)
+                return _array_struct(loan, numpy.PACKED[t.dtype])
+        raise _NotPlain
+
+    def end(self) -> None:
+        for loan in self._loans:
+            loan.end()
+
+
+def _array_struct(loan: _memory.Loan, dtype: int) -> Any:
+    """Memory of an array, whose dtype is code << 8 | bits."""
+    if any(step % loan.itemsize for step in loan.strides):
+        raise _NotPlain
+    steps = tuple([step // loan.itemsize for step in loan.strides])
+    return _memory.tensor_struct(loan.address, (dtype >> 8, dtype & 0xFF, 1), loan.shape, steps)
+
+
 class PlainRoute:
     """The functions of one store, as `_builtin.BuiltinRoute` has them."""
 
@@ -143,12 +217,32 @@ class PlainRoute:
         self.into = calls.into
         self.has = calls.has
         self.put = calls.put
+        self.put_parts = calls.put_parts
         self.put_array = calls.put_array
 
     def buffer(self, key: Any, mode: Any) -> Any:
         return self._look.buffer(key, mode, None)
 
-    def torch(self, module: Any) -> tuple[Any, Any, Any]:
+    def put_many(self, torch: Any, numpy: Any) -> Any:
+        """As in `_builtin`."""
+        calls = self._calls
+
+        def put_many(keys: list[Any], tensors: list[Any], if_exists: int, begin: int) -> Any:
+            structs: list[Any] = []
+            made = _Structs(torch, numpy)
+            try:
+                try:
+                    for t in tensors[begin : begin + _MOST]:
+                        structs.append(made.of(t))  # noqa: PERF401 - what was made before a failure is wanted
+                except (_NotPlain, MoorageError):
+                    pass
+                return calls.put_many(keys[begin : begin + len(structs)], structs, if_exists) if structs else []
+            finally:
+                made.end()
+
+        return put_many
+
+    def torch(self, module: Any) -> tuple[Any, Any, Any, Any]:
         """As in `_builtin`."""
         calls, look, handle, from_dlpack = self._calls, self._look, self._calls.handle, module.from_dlpack
         # Names of this function, for speed: this is the whole cost of the route.
@@ -178,10 +272,10 @@ class PlainRoute:
             return calls.tensors(keys, look.number(mode))
 
         if module.HAS_DLPACK_1:
-            return tensor, tensors, calls.put_tensor
+            return tensor, tensors, calls.put_tensor, calls.into_tensor
         return self._unversioned_getters(module)
 
-    def _unversioned_getters(self, module: Any) -> tuple[Any, Any, Any]:
+    def _unversioned_getters(self, module: Any) -> tuple[Any, Any, Any, Any]:
         """For torch from before DLPack 1.0."""
         calls, look = self._calls, self._look
 
@@ -192,7 +286,7 @@ class PlainRoute:
         def tensors(keys: Any, mode: Any) -> Any:
             return tuple([calls.unversioned(key, look.number(mode)) for key in keys])
 
-        return tensor, tensors, calls.put_tensor
+        return tensor, tensors, calls.put_tensor, calls.into_tensor
 
     def numpy(self, module: Any) -> Any:
         calls, look = self._calls, self._look

@@ -11,7 +11,7 @@ from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
-from . import _abi, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
+from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
 from .errors import InvalidArgumentError, MoorageError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
@@ -110,12 +110,15 @@ class Store:
         self._read = route.read
         self._into = route.into
         self._put = route.put
+        self._put_parts = route.put_parts
         self._put_array = route.put_array
         # The rest needs torch or numpy, and is bound when it is first asked for.
         self._tensor: Any = _Later(self, "_tensor", Store._torch)
         self._tensors: Any = _Later(self, "_tensors", Store._torch)
         self._array: Any = _Later(self, "_array", Store._bind_array)
+        self._put_many: Any = route.put_many(None, None)
         self._put_torch: Any = None
+        self._into_torch: Any = None
         self._is_plain: Any = None
         self._plain_types: frozenset[Any] = frozenset()
         self._torch_bound = False
@@ -137,11 +140,16 @@ class Store:
         if not self._torch_bound:
             route = self._route if versioned else _plain.PlainRoute(self._plain, self._look)
             self._is_plain = module.is_plain
-            tensor, tensors, self._put_torch = route.torch(module)
+            tensor, tensors, self._put_torch, self._into_torch = route.torch(module)
             self._tensor, self._tensors = tensor, tensors
             self._plain_types = module.PLAIN_TYPES  # the last: put_tensor looks at it before it uses the others
             self._torch_bound = True
+            self._bind_batches()
         return module
+
+    def _bind_batches(self) -> None:
+        torch = self._torch() if self._torch_bound else None
+        self._put_many = self._route.put_many(torch, self._array_type and self._numpy())
 
     def _numpy(self) -> Any:
         try:
@@ -247,8 +255,10 @@ class Store:
 
     def _put_numpy(self, key: Any, t: Any, how: int, meta: Any) -> int:
         module = self._numpy()
-        self._array_dtypes = module.PACKED
-        self._array_type = module.ARRAY
+        if self._array_type is None:
+            self._array_dtypes = module.PACKED
+            self._array_type = module.ARRAY
+            self._bind_batches()
         array, (code, bits, _) = module.prepare(t)
         meta = _lib.as_meta(meta)
         outcome = self._put_array(key, array, how, meta, code << 8 | bits)
@@ -279,43 +289,36 @@ class Store:
         still are, and the first failure is raised; its attribute `results` then has for every key True, False or the
         exception.
         """
-        pairs = list(items.items() if isinstance(items, Mapping) else items)
-        results: dict[str, Any] = {}
-        first: Exception | None = None
-        for key, t in pairs:
-            try:
-                results[key] = self.put_tensor(key, t, if_exists=if_exists)
-            except (MoorageError, TypeError, ValueError) as error:
-                results[key] = error
-                first = first or error
-        if first is not None:
-            first.results = results  # type: ignore[attr-defined]
-            raise first
-        return results
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        pairs = [(key, t) for key, t in (items.items() if isinstance(items, Mapping) else items)]
+
+        def put_one(key: Any, t: Any) -> bool:
+            return self.put_tensor(key, t, if_exists=if_exists)
+
+        batch = _batch.BatchPut(self._put_many, put_one, self._look.fail, how)
+        batch.put([key for key, _ in pairs], [t for _, t in pairs])
+        if batch.first is not None:
+            batch.first.results = batch.results  # type: ignore[attr-defined]
+            raise batch.first
+        return batch.results
 
     def put_parts(self, key: str, *parts: Any, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
         """Stores the concatenation of several buffers as one object of bytes, each copied once.
 
             store.put_parts("block", header, payload)
 
-        Parts are anything that `put` takes. meta, if_exists, result and exceptions as in `put`.
+        Parts are anything that `put` takes; a strided one is copied twice. meta, if_exists, result and exceptions as
+        in `put`.
         """
-        name = _lib.encode_key(key)
-        call = _lib.PutCall(_parse.choice(if_exists, "if_exists", _IF_EXISTS), meta)
-        loans = []
-        try:
-            for i, part in enumerate(parts):
-                loan = _memory.dense(part) or _memory.dense(_flattened(part, i))
-                if loan is None:
-                    raise TypeError(f"part {i} must have the buffer protocol, not {type(part).__name__}")
-                loans.append(loan)
-            table = (_abi.Part * max(len(loans), 1))(*[_abi.Part(loan.address, loan.size) for loan in loans])
-            status = self._c.moor_put_parts(self._id, name, len(name), table, len(loans), call.options, call.result)
-        finally:
-            for loan in loans:
-                loan.end()
-        self._check(status)
-        return bool(call.result.outcome != _abi.KEPT)
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        outcome = self._put_parts(key, parts, how, meta)
+        if outcome is None:
+            _lib.encode_key(key)
+            _lib.as_meta(meta)
+            outcome = self._plain.put_parts(key, tuple([_dense(part, i) for i, part in enumerate(parts)]), how, meta)
+        if outcome is None or outcome < 0:
+            self._look.fail(outcome)
+        return bool(outcome != _abi.KEPT)
 
     # ---- produced in place ----
 
@@ -515,7 +518,8 @@ class Store:
         Raises TooSmallError when `out` holds less (nothing is written then), ReadOnlyError when it is read-only,
         InvalidArgumentError when the range exceeds the object, NotFoundError, BufferError when `out` is not contiguous.
         """
-        quick = self._into(key, out, offset, nbytes)
+        plain = type(out) in self._plain_types and self._is_plain(out)
+        quick = (self._into_torch if plain else self._into)(key, out, offset, nbytes)
         if quick is not None:
             self._check(quick, key)
             return int(quick)
@@ -794,8 +798,7 @@ class Store:
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
         listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "")
         _log().warning(
-            "a store is closed while it has %d views (%s); "
-            "their memory is given back when the last of them is gone",
+            "a store is closed while it has %d views (%s); their memory is given back when the last of them is gone",
             count,
             listed or "names not looked up",
         )
@@ -902,12 +905,17 @@ def _file_name(path: str | os.PathLike[str]) -> bytes:
     return name
 
 
-def _flattened(part: Any, index: int) -> bytes:
-    """A strided part as bytes: a part is one piece of memory, so this one costs a second copy."""
+def _dense(part: Any, index: int) -> Any:
+    """A part as one piece of memory: a strided one costs a second copy."""
     try:
-        return memoryview(part).tobytes()
+        view = memoryview(part)
     except TypeError:
         raise TypeError(f"part {index} must have the buffer protocol, not {type(part).__name__}") from None
+    except ValueError as error:
+        raise UnsupportedError(
+            f"part {index} gives no buffer ({error}); put_tensor takes arrays of most dtypes"
+        ) from None
+    return view if view.c_contiguous else view.tobytes()
 
 
 def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:

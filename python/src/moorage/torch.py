@@ -24,6 +24,9 @@ TRIPLES: dict[Any, _dtypes.Triple] = {
 # Tensors of exactly these types are what they look like; other subclasses may be wrappers round something else.
 PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 
+# What the builtin for batches looks at: the types above, and whether a tensor is lazily negative or conjugate.
+FOR_BATCHES = (torch.Tensor, torch.nn.Parameter, torch.Tensor.is_neg, torch.Tensor.is_conj)
+
 # torch before 2.8 reads capsules of DLPack 0.x only.
 HAS_DLPACK_1 = hasattr(torch._C, "_to_dlpack_versioned") or hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
 
@@ -78,6 +81,10 @@ def from_buffer(buffer: Buffer, dtype: Any, shape: tuple[int, ...]) -> Any:
 def is_plain(t: Any) -> bool:
     """Whether the bytes at `t.data_ptr()` are what `t` means: no lazy conjugate or minus, a dtype that can be kept."""
     return type(t) in PLAIN_TYPES and t.dtype in TRIPLES and not t.is_conj() and not t.is_neg()
+
+
+def is_dense_cpu(t: Any) -> bool:
+    return t.layout is torch.strided and t.device.type == "cpu"
 
 
 def prepare(t: Any) -> Any:

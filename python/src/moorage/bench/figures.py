@@ -1,6 +1,6 @@
 """Figures that other programs measured, in the text that `go test -bench` prints. The C benchmarks print it too.
 
-    BenchmarkGetRelease/one-2   12345678   61.2 ns/op   0 B/op   0 allocs/op
+BenchmarkGetRelease/one-2   12345678   61.2 ns/op   0 B/op   0 allocs/op
 """
 
 from __future__ import annotations
