@@ -432,8 +432,9 @@ int32_t moor_list_borrows(moor_store store, void *buffer, uint64_t buffer_size, 
 /* ---------------------------------------------------------------------------------------------------------------
  * Batches: one call, keys packed, a status for each key
  *
- * The return value says whether the call as a whole was understood (INVALID_ARGUMENT, BAD_HANDLE, FORKED);
- * statuses_out has one status a key and is always written then. An outcome is not a status: see results_out.
+ * The return value says whether the call as a whole was understood (INVALID_ARGUMENT, BAD_HANDLE, FORKED; NO_MEMORY
+ * for a batch of views that is too large); statuses_out has one status a key and is always written then. An outcome is
+ * not a status: see results_out.
  */
 typedef struct moor_keys {
   const void *bytes;    /* all keys, one behind the other */
