@@ -4,10 +4,13 @@
  * process exits. core/arena/cell has the same steps for callers in Go, over the same memory; core/arena/model checks
  * their order.
  */
+#define _GNU_SOURCE /* syscall */
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "layout.h"
@@ -74,8 +77,14 @@ void moor_hold_release(const moor_hold *hold) {
   moor_cell_release((moor_cell *)(uintptr_t)hold->cell, (moor_control *)(uintptr_t)hold->control, hold->unit);
 }
 
+/* Somebody may have closed the eventfd, and its number may be a file by now. The kernel's nameless files have no type. */
+static int is_nameless(int fd) {
+  struct stat st;
+  return syscall(SYS_fstat, fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
+}
+
 void moor_wake(int fd) {
-  if (fd < 0) return;
+  if (fd < 0 || !is_nameless(fd)) return;
   uint64_t one = 1;
   /* A full counter is fine too: its reader has been woken. */
   ssize_t ignored = write(fd, &one, sizeof one);

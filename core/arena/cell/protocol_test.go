@@ -1,10 +1,13 @@
 package cell
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestLayout(t *testing.T) {
@@ -131,4 +134,24 @@ func TestListGivesBackEachCellOnce(t *testing.T) {
 	require.Equal(t, []uint32{5, 4, 3, 2, 1}, got)
 	require.True(t, l.Empty())
 	require.True(t, l.IsClosed(), "taking the list keeps the mark")
+}
+
+func TestSignalDoesNotWriteToFiles(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	require.NoError(t, err)
+	defer f.Close()
+	Signal(int32(f.Fd()))
+	info, err := f.Stat()
+	require.NoError(t, err)
+	require.Zero(t, info.Size(), "a file that took the number of the eventfd was written to")
+
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	Signal(int32(fd))
+	var counter [8]byte
+	n, err := unix.Read(fd, counter[:])
+	require.NoError(t, err)
+	require.Equal(t, 8, n)
+	Signal(-1)
 }
