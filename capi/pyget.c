@@ -218,7 +218,7 @@ static int understand_range(range *r, object *self, object *const *args) {
   if (!understand(&r->c, self, args[0])) return 0;
   r->offset = py.PyLong_AsUnsignedLongLong(args[2]);
   r->nbytes = args[3] == py.none ? MOOR_ALL : py.PyLong_AsUnsignedLongLong(args[3]);
-  return py.PyErr_Occurred() == NULL;
+  return py.PyErr_Occurred() == NULL && r->offset <= INT64_MAX && (args[3] == py.none || r->nbytes <= INT64_MAX);
 }
 
 static object *read_range(const range *r, void *data, uint64_t size) {

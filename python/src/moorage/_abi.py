@@ -67,7 +67,9 @@ DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
 
 DL_CPU = 1
+DL_MAJOR = 1
 DL_READ_ONLY = 1
+DL_PADDED = 4  # elements of less than a byte take one each
 
 
 class DLDevice(Structure):

@@ -157,7 +157,7 @@ def key_list(keys: Iterable[str], name: str = "keys") -> list[str]:
     """Keys as a list. A single str is surely a mistake: it would be taken letter by letter."""
     if isinstance(keys, (str, bytes)):
         raise TypeError(f"{name} must be several keys, for example a list of str; this is one {type(keys).__name__}")
-    return keys if type(keys) is list else list(keys)
+    return list(keys)  # of our own: another thread may change the caller's
 
 
 class PutCall:
@@ -184,3 +184,5 @@ def as_meta(meta: Any) -> bytes:
         return memoryview(meta).tobytes()
     except TypeError:
         raise TypeError(f"meta must be bytes, not {type(meta).__name__}") from None
+    except ValueError as error:
+        raise errors.InvalidArgumentError(f"meta gives no buffer: {error}") from None

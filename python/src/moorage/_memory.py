@@ -124,6 +124,8 @@ def strided(owner: Any) -> Loan | None:
 
 def writable(owner: Any, name: str) -> Loan:
     """Contiguous memory to write to. `name` is what the caller called it."""
+    if _holds_objects(owner):
+        raise TypeError(f"{name} holds Python objects, which must not be written over; give memory of numbers")
     try:
         return Loan(owner, _WRITABLE)
     except TypeError:
@@ -131,10 +133,27 @@ def writable(owner: Any, name: str) -> Loan:
             f"{name} must be a writable buffer, a numpy array or a torch tensor on the CPU, not {type(owner).__name__}"
         ) from None
     except (BufferError, ValueError) as error:
-        view = memoryview(owner)
-        if view.readonly:
+        if _is_read_only(owner):
             raise ReadOnlyError(f"{name} is read-only; give memory that can be written to") from None
         raise BufferError(f"{name} must be contiguous ({error}); copy into a contiguous array first") from None
+
+
+def _is_read_only(owner: Any) -> bool:
+    try:
+        return memoryview(owner).readonly
+    except (TypeError, ValueError, BufferError):  # released, or of a dtype that has no format
+        return getattr(getattr(owner, "flags", None), "writeable", True) is False
+
+
+def _holds_objects(owner: Any) -> bool:
+    """Whether its items are, or hold, pointers to Python objects."""
+    if getattr(getattr(owner, "dtype", None), "hasobject", False) is True:
+        return True
+    try:
+        form = memoryview(owner).format
+    except (TypeError, ValueError, BufferError):
+        return False
+    return "O" in "".join(form.split(":")[::2])  # names stand between colons
 
 
 def tensor_struct(
@@ -148,8 +167,8 @@ def tensor_struct(
 
 
 def as_bytes_struct(loan: Loan) -> _abi.DLTensor:
-    """Strided memory as a tensor of bytes: one more dimension for the bytes of an item."""
-    shape, strides = loan.shape, loan.strides
-    if loan.itemsize != 1 or not shape:
-        shape, strides = (*shape, loan.itemsize), (*strides, 1)
+    """Strided memory as a tensor of bytes: one more dimension for the bytes of an item, and none for sizes of 1."""
+    dims = [(n, step) for n, step in zip(loan.shape, loan.strides) if n != 1]
+    dims.append((loan.itemsize, 1))
+    shape, strides = zip(*dims)
     return tensor_struct(loan.address, (1, 8, 1), shape, strides)

@@ -40,7 +40,7 @@ def count(value: Any, name: str) -> int:
     except AttributeError:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
     if not 0 <= number < 2**63:
-        raise InvalidArgumentError(f"{name} must be 0 or more, not {number}")
+        raise InvalidArgumentError(f"{name} must be 0 or more and less than 2**63, not {number}")
     return number
 
 

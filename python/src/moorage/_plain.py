@@ -104,7 +104,7 @@ class PlainCalls:
                 if loan is None:
                     return None
                 loans.append(loan)
-            table = (_abi.Part * max(len(loans), 1))(*[(loan.address, loan.size) for loan in loans])
+            table = (_abi.Part * max(len(loans), 1))(*[_abi.Part(loan.address, loan.size) for loan in loans])
             return call.outcome(
                 self._library.c.moor_put_parts(
                     self._store, name, len(name), table, len(loans), call.options, call.result

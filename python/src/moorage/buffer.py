@@ -215,10 +215,14 @@ class _Maker:
 
     def from_tensor(self, managed: int) -> Buffer:
         """Takes over the tensor at this address, also when it raises."""
-        if self.type is not None:
+        if self.type is None:
+            return self.from_struct(_struct_of_tensor(managed))
+        try:
             made: Buffer = self._library.python.moor_py_wrap_tensor(self.type, managed)
-            return made
-        return self.from_struct(_struct_of_tensor(managed))
+        except BaseException:
+            _abi.DeleteTensor(_abi.DLManagedTensorVersioned.from_address(managed).deleter)(managed)
+            raise
+        return made
 
 
 def _struct_of_tensor(managed: int) -> _abi.Buffer:

@@ -75,7 +75,20 @@ class Capsules:
             capsule = producer.__dlpack__(max_version=(1, 1))
         except TypeError:
             capsule = producer.__dlpack__()
-        return self.managed(capsule)
+        managed = self.managed(capsule)
+        _refuse(managed)
+        return managed
+
+
+def _refuse(managed: Any) -> None:
+    """What a versioned struct says that is not understood here. (The older one says nothing.)"""
+    version = getattr(managed, "version", None)
+    if version is None:
+        return
+    if version.major != _abi.DL_MAJOR:  # then nothing else of it may be looked at
+        raise UnsupportedError(f"t speaks DLPack {version.major}.{version.minor}; a store knows {_abi.DL_MAJOR}.x")
+    if managed.flags & _abi.DL_PADDED:
+        raise UnsupportedError("t pads each of its elements, of less than a byte, to a byte; pack them, or put uint8")
 
 
 _lock = threading.Lock()

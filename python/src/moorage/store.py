@@ -119,6 +119,7 @@ class Store:
         self._put_many: Any = route.put_many(None, None)
         self._put_torch: Any = None
         self._into_torch: Any = None
+        self._written: Any = None
         self._is_plain: Any = None
         self._plain_types: frozenset[Any] = frozenset()
         self._torch_bound = False
@@ -140,6 +141,7 @@ class Store:
         if not self._torch_bound:
             route = self._route if versioned else _plain.PlainRoute(self._plain, self._look)
             self._is_plain = module.is_plain
+            self._written = module.written
             tensor, tensors, self._put_torch, self._into_torch = route.torch(module)
             self._tensor, self._tensors = tensor, tensors
             self._plain_types = module.PLAIN_TYPES  # the last: put_tensor looks at it before it uses the others
@@ -219,7 +221,8 @@ class Store:
         another device is copied by torch straight into the store's memory.
 
         meta, if_exists and the result as in `put`. Raises as `put`; UnsupportedError (a TypeError), which says what
-        to do, for sparse, nested, quantized and meta tensors, and for object, string, structured and datetime arrays.
+        to do, for sparse, nested, quantized and meta tensors, for wrappers round other tensors, and for masked, object,
+        string, structured and datetime arrays. What `__dlpack__` of another producer raises comes out as it is.
         """
         how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
         outcome = None
@@ -236,18 +239,19 @@ class Store:
     def _put_any(self, key: Any, t: Any, how: int, meta: Any) -> int:
         """Everything that is not an ordinary torch tensor on the CPU."""
         name = _lib.encode_key(key)
+        call = _lib.PutCall(how, meta)  # first: meta can be an object that runs Python
         torch, np = _imported("torch"), _imported("numpy")
         if torch is not None and isinstance(t, torch.Tensor):
             module = self._torch()
             t = module.prepare(t)
             if t.device.type != "cpu":
-                return self._put_staged(name, t, how, meta)
-            return self._plain.put_struct(name, module.struct(t), _lib.PutCall(how, meta))
+                return self._put_staged(name, t, call)
+            return self._plain.put_struct(name, module.struct(t), call)
         if np is not None and isinstance(t, (np.ndarray, np.generic)):
             return self._put_numpy(key, t, how, meta)
         if hasattr(t, "__dlpack__"):
             managed = self._plain.capsules.of_producer(t)
-            return self._plain.put_struct(name, managed.dl_tensor, _lib.PutCall(how, meta))
+            return self._plain.put_struct(name, managed.dl_tensor, call)
         raise TypeError(
             f"t must be a torch tensor, a numpy array or anything with __dlpack__, not {type(t).__name__}; "
             "put takes bytes"
@@ -266,12 +270,11 @@ class Store:
             raise UnsupportedError(f"t, an array of dtype {array.dtype}, gives no buffer; put a copy of it")
         return int(outcome)
 
-    def _put_staged(self, name: bytes, t: Any, how: int, meta: Any) -> int:
+    def _put_staged(self, name: bytes, t: Any, call: _lib.PutCall) -> int:
         """From another device: torch copies into memory of the store, which then becomes the object. A reservation
         owns whole pages, so small tensors rather take the way over the heap.
         """
         module = self._torch()
-        call = _lib.PutCall(how, meta)
         if t.numel() * t.element_size() < _STAGE_FROM:
             return self._plain.put_struct(name, module.struct(t.cpu().contiguous()), call)
         room = self._empty_torch(module, tuple(t.shape), t.dtype)
@@ -283,7 +286,7 @@ class Store:
     def put_tensors(
         self, items: Mapping[str, Any] | Iterable[tuple[str, Any]], *, if_exists: IfExists = "replace"
     ) -> dict[str, bool]:
-        """Stores many tensors: a mapping, or pairs of key and tensor.
+        """Stores many tensors: a mapping, or pairs of key and tensor. Cheaper than one by one, and the same otherwise.
 
         Returns for each key whether it was stored (False: kept, see `put`). When some cannot be stored the others
         still are, and the first failure is raised; its attribute `results` then has for every key True, False or the
@@ -377,12 +380,13 @@ class Store:
     def adopt(self, key: str, t: Any, *, if_exists: IfExists = "replace") -> bool:
         """Publishes a tensor made by `empty` under a key, without copying.
 
-        From then on `t` is read-only like any view: *writing to it ends the process* (numpy cannot know either).
-        Only the whole, dense tensor is adopted. A slice, another layout of it, or memory from elsewhere is copied,
-        which `stats().adopt_copies` counts, and stays writable.
+        From then on its memory is read-only like any view. A numpy array is told so, and raises when it is written to;
+        a torch tensor, and other arrays or tensors of the same memory, cannot be told: *writing to one ends the
+        process*, with a line that names the key. Only the whole, dense tensor is adopted. A slice, another layout of
+        it, or memory from elsewhere is copied, which `stats().adopt_copies` counts, and stays writable.
 
         Returns False when `if_exists="keep"` kept the object that was there; `t` then stays as it was. Raises
-        AlreadyAdoptedError the second time, and what `put` raises.
+        AlreadyAdoptedError the second time, UnsupportedError for a tensor on another device, and what `put` raises.
         """
         name = _lib.encode_key(key)
         call = _lib.PutCall(_parse.choice(if_exists, "if_exists", _IF_EXISTS))
@@ -399,6 +403,8 @@ class Store:
         else:
             raise TypeError(f"t must be a tensor or an array made by empty, not {type(t).__name__}")
         self._check(status)
+        if call.result.outcome == _abi.ADOPTED:
+            _tell_read_only(t, np)
         return bool(call.result.outcome != _abi.KEPT)
 
     def _adopt(self, name: bytes, struct: Any, call: _lib.PutCall) -> int:
@@ -515,13 +521,17 @@ class Store:
         offset   where to begin in the object, in bytes
         nbytes   how many; None is all from there on
 
-        Raises TooSmallError when `out` holds less (nothing is written then), ReadOnlyError when it is read-only,
-        InvalidArgumentError when the range exceeds the object, NotFoundError, BufferError when `out` is not contiguous.
+        Raises TooSmallError when `out` holds less (nothing is written then), ReadOnlyError when it is read-only or
+        memory of a view, InvalidArgumentError when the range exceeds the object, NotFoundError (a KeyError),
+        BufferError when `out` is not contiguous, UnsupportedError for tensors without memory of their own. Autograd is
+        told, as by an in-place operation.
         """
         plain = type(out) in self._plain_types and self._is_plain(out)
         quick = (self._into_torch if plain else self._into)(key, out, offset, nbytes)
         if quick is not None:
             self._check(quick, key)
+            if plain:
+                self._written(out)
             return int(quick)
         name = _lib.encode_key(key)
         begin = _parse.count(offset, "offset")
@@ -535,6 +545,10 @@ class Store:
             for loan in loans:
                 loan.end()
         self._check(status, key)
+        torch = _imported("torch")
+        for one in outs:
+            if torch is not None and isinstance(one, torch.Tensor):
+                self._torch().written(one)
         return copied.value
 
     def _spans(self, outs: Sequence[Any], name: str) -> tuple[Any, list[_memory.Loan]]:
@@ -558,7 +572,8 @@ class Store:
         """Removes the key and hands its bytes over without copying: exclusive, writable, outliving the store.
 
         A torch tensor, or a numpy array when there is no torch. The memory goes back to the store when it is gone. A
-        pin does not matter. Raises BusyError while anybody views the object, NotFoundError (a KeyError).
+        pin does not matter. Raises BusyError while anybody views the object, NotFoundError (a KeyError), and
+        UnsupportedError when torch has no such dtype; the object then stays.
         """
         name = _lib.encode_key(key)
         try:
@@ -896,6 +911,13 @@ def _imported(name: str) -> Any:
     """
     module = sys.modules.get(name)
     return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
+def _tell_read_only(t: Any, np: Any) -> None:
+    """numpy arrays of memory that must not be written to any more, as far as they are known."""
+    while np is not None and isinstance(t, np.ndarray):
+        t.flags.writeable = False
+        t = t.base
 
 
 def _file_name(path: str | os.PathLike[str]) -> bytes:

@@ -87,9 +87,32 @@ def is_dense_cpu(t: Any) -> bool:
     return t.layout is torch.strided and t.device.type == "cpu"
 
 
+# In it, subclasses of Tensor do not get to answer for their tensors.
+_AS_TENSORS: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
+
+
+def _wraps(kind: Any) -> bool:
+    """Whether tensors of this type are wrappers round other tensors."""
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def plain(t: Any) -> Any:
+    """A tensor of a subclass as what it is underneath; wrappers stay what they are."""
+    if type(t) is Tensor or _wraps(type(t)):
+        return t
+    with _AS_TENSORS():
+        return Tensor.as_subclass(t, Tensor)
+
+
 def prepare(t: Any) -> Any:
     """The tensor as it can be stored; on whatever device it is. TypeError, which says what to do, when it cannot be."""
+    kind, t = type(t), plain(t)
     _refuse(t)
+    if _wraps(kind):
+        raise UnsupportedError(
+            f"t is a {kind.__name__}, a wrapper round other tensors; put what it holds, for example t.to_local() or "
+            "t.full_tensor()"
+        )
     t = t.detach()
     if t.is_conj():
         t = t.resolve_conj()
@@ -121,29 +144,41 @@ def _refuse(t: Any) -> None:
         )
     if t.dtype not in TRIPLES:
         raise UnsupportedError(f"t has dtype {t.dtype}, which DLPack cannot say; put t.view(torch.uint8)")
-    if type(t).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and type(t) not in PLAIN_TYPES:
-        raise UnsupportedError(
-            f"t is a {type(t).__name__}, a wrapper round other tensors; put what it holds, for example t.to_local() or "
-            "t.full_tensor()"
-        )
 
 
 def struct(t: Any) -> _abi.DLTensor:
     """A DLTensor of a strided tensor on the CPU. It does not keep `t`."""
+    return _memory.tensor_struct(_address(t, "t"), TRIPLES[t.dtype], tuple(t.shape), tuple(t.stride()))
+
+
+def _address(t: Any, name: str) -> int:
     try:
-        address = t.data_ptr()
-    except RuntimeError as error:
-        raise UnsupportedError(f"t has no memory of its own ({error}); put a plain tensor") from None
-    return _memory.tensor_struct(address, TRIPLES[t.dtype], tuple(t.shape), tuple(t.stride()))
+        return int(t.data_ptr())
+    except RuntimeError as error:  # wrappers of vmap and grad, fake tensors
+        raise UnsupportedError(f"{name} has no memory of its own ({error}); give a plain tensor") from None
 
 
 def span(t: Any, name: str) -> tuple[int, int]:
     """Address and size of a tensor to write to."""
+    t = plain(t)
+    if _wraps(type(t)):
+        raise UnsupportedError(f"{name} has a {type(t).__name__}, a wrapper round other tensors; give a plain tensor")
     if t.layout is not torch.strided or t.device.type != "cpu":
         raise TypeError(f"{name} must be a dense tensor on the CPU; read into one and copy it over")
     if not t.is_contiguous() or t.is_conj() or t.is_neg():
         raise BufferError(f"{name} must be contiguous; read into a contiguous tensor and copy it over")
-    return t.data_ptr(), t.numel() * t.element_size()
+    address, size = _address(t, name), t.numel() * t.element_size()
+    if size and not address:
+        raise UnsupportedError(f"{name} has no memory of its own, as a tensor of zeros only; give a plain tensor")
+    return address, size
+
+
+def _no_versions(_: Any) -> None:
+    pass
+
+
+# Tells autograd that a tensor has been written to, as an in-place operation does.
+written: Any = getattr(torch.autograd.graph, "increment_version", _no_versions)
 
 
 def stage(into: Any, t: Any) -> None:
