@@ -188,7 +188,7 @@ def test_get_fork_release_get_release_replace(store: moorage.Store) -> None:
     view = store.get_array("k")
     del view
     store.put("k", filled(8))
-    eventually(lambda: store.stats().held_bytes >= SIZE)
+    eventually(lambda: store.stats().held_bytes >= SIZE, timeout=5)
     overwrite_free(store)
     child.go()
     view = np.zeros(0)
