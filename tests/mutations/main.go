@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,8 +26,8 @@ type edit struct{ file, old, new string }
 // mutation is a mechanism and the test that fails without it.
 type mutation struct {
 	promise, mechanism string
-	test               string // a test of a Go package, or a program of tests/capi with its arguments
-	where              string // the package, or one of the two below
+	test               string // a test of a Go package or of tests/python, or a program of tests/capi with its arguments
+	where              string // the package, or one of those below
 	flags              []string
 	edits              []edit
 }
@@ -34,34 +35,64 @@ type mutation struct {
 const (
 	standin = "standin" // the C of the library over the tests' stand-in for Go
 	library = "library" // the whole library
+	python  = "python"  // the whole library, in Python; test is a node of pytest
 )
 
 var errDrifted = errors.New("the mutation does not fit the source any more")
 
 func main() {
-	only := flag.String("only", "", "run the mutations whose mechanism or test contains this")
+	only := flag.String("only", "", "run the mutations whose promise, mechanism, test or place (python, library, standin, a package) contains this")
 	list := flag.Bool("list", false, "only say what there is")
 	flag.Parse()
-	rows := append(append([]mutation(nil), goMutations...), cMutations...)
-	bad := 0
-	fmt.Printf("%-7s  %-52s  %-46s  %s\n", "promise", "mechanism taken out", "test", "result")
-	for _, m := range rows {
-		if !strings.Contains(m.mechanism+" "+m.test, *only) {
-			continue
+	rows := slices.DeleteFunc(slices.Concat(goMutations, cMutations, pythonMutations), func(m mutation) bool {
+		return !strings.Contains(m.promise+" "+m.mechanism+" "+m.where+" "+m.test, *only)
+	})
+	if *list {
+		for _, m := range rows {
+			m.print("-")
 		}
-		result := "-"
-		if !*list {
-			var ok bool
-			if result, ok = m.judge(); !ok {
-				bad++
-			}
-		}
-		fmt.Printf("%-7s  %-52s  %-46s  %s\n", m.promise, m.mechanism, m.test, result)
+		return
 	}
-	if bad > 0 {
-		fmt.Printf("%d mechanisms are not protected by their test\n", bad)
+	if !judgeAll(rows) {
 		os.Exit(1)
 	}
+}
+
+// judgeAll prints what became of each row and of each promise. False: a mechanism is not protected by its test.
+func judgeAll(rows []mutation) bool {
+	without, broken := readyForPython(rows)
+	count := tally{}
+	fmt.Printf("%-7s  %-52s  %-46s  %s\n", "promise", "mechanism taken out", "test", "result")
+	for _, m := range rows {
+		var v verdict
+		switch {
+		case m.where == python && without != "":
+			v = verdict{skipped, "skipped: " + without}
+		case m.where == python && broken != nil:
+			v = verdict{undetected, broken.Error()}
+		default:
+			v = m.verdict()
+		}
+		m.print(v.text)
+		count.add(m, v)
+	}
+	return count.report()
+}
+
+func (m mutation) print(result string) {
+	fmt.Printf("%-7s  %-52s  %-46s  %s\n", m.promise, m.mechanism, m.test, result)
+}
+
+func (m mutation) verdict() verdict {
+	judge := m.judge
+	if m.where == python {
+		judge = m.judgePython
+	}
+	text, ok := judge()
+	if !ok {
+		return verdict{undetected, text}
+	}
+	return verdict{detected, text}
 }
 
 // judge runs the test over the mutated source. It has to fail, by itself: a mutation that does not compile shows nothing.
