@@ -77,7 +77,7 @@ step_go_fuzz() {
 		count=$((count + 1))
 	done < <(fuzz_targets)
 	[ $count -gt 0 ] || return $SKIPPED
-	echo "summary: $count targets, $each s each"
+	echo "summary: $count of $(fuzz_targets | wc -l) targets, $each s each"
 	return $failed
 }
 
