@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
+from . import _abi
 from .errors import InvalidArgumentError
 
 _UNITS = {"": 1, "b": 1}
@@ -49,13 +51,23 @@ def choice(value: Any, name: str, choices: Mapping[str, int]) -> int:
     try:
         return choices[value]
     except (KeyError, TypeError):
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}") from None
+        raise InvalidArgumentError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {_shown(value)}"
+        ) from None
+
+
+def _shown(value: Any) -> str:
+    """A value in a message. Only what is short: an array would be pages, or fail."""
+    return repr(value) if type(value) in (str, int, bool, type(None)) else f"a {type(value).__name__}"
 
 
 def shape(value: Any) -> tuple[int, ...]:
     """A shape: a number or a sequence of numbers."""
-    sizes = (value,) if hasattr(value, "__index__") else tuple(value)
-    numbers = tuple(n.__index__() for n in sizes)
-    if any(n < 0 for n in numbers):
-        raise InvalidArgumentError(f"shape must not have negative sizes: {numbers}")
+    try:
+        sizes = (value,) if hasattr(value, "__index__") else tuple(value)
+        numbers = tuple(map(operator.index, sizes))
+    except TypeError:
+        raise TypeError(f"shape must be an int or several, not {_shown(value)}") from None
+    if len(numbers) > _abi.MAX_DIMS or not all(0 <= n < 2**63 for n in numbers):
+        raise InvalidArgumentError(f"shape must have at most {_abi.MAX_DIMS} sizes from 0 to 2**63 - 1: {numbers}")
     return numbers

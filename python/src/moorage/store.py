@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
 from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
-from .errors import InvalidArgumentError, MoorageError, UnsupportedError, error_for
+from .errors import InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
     import logging
@@ -28,6 +28,7 @@ Mode = Literal["view", "cow", "copy"]
 IfExists = Literal["replace", "keep", "raise"]
 
 _IF_EXISTS = _abi.IF_EXISTS
+_MISSING = {"raise": 0, "none": 1}
 
 
 class Store:
@@ -453,8 +454,7 @@ class Store:
 
         missing="raise" raises NotFoundError for the first key that is not there; "none" gives None in its place.
         """
-        if missing not in ("raise", "none"):
-            raise InvalidArgumentError(f'missing must be "raise" or "none", not {missing!r}')
+        _parse.choice(missing, "missing", _MISSING)
         names = _lib.key_list(keys)
         found = self._tensors(names, mode)
         if type(found) is list:
@@ -811,11 +811,11 @@ class Store:
             names = [one.key for one in self.borrows() if one.key][:10] if objects <= _NAMES_UP_TO else []
         except (MoorageError, MemoryError):
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
-        listed = ", ".join(map(repr, names)) + (", ..." if len(names) < count else "")
+        listed = ", ".join([*map(repr, names), *(["..."] if names and len(names) < count else [])])
         _log().warning(
             "a store is closed while it has %d views (%s); their memory is given back when the last of them is gone",
             count,
-            listed or "names not looked up",
+            listed or "without a name, or names not looked up",
         )
 
     def __del__(self) -> None:
@@ -937,7 +937,10 @@ def _dense(part: Any, index: int) -> Any:
         raise UnsupportedError(
             f"part {index} gives no buffer ({error}); put_tensor takes arrays of most dtypes"
         ) from None
-    return view if view.c_contiguous else view.tobytes()
+    try:
+        return view if view.c_contiguous else view.tobytes()
+    except MemoryError:
+        raise NoMemoryError(f"part {index} is strided, and there is no memory for a dense copy of it") from None
 
 
 def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:

@@ -1,0 +1,22 @@
+"""Any object at every public method: a result or a documented exception, never a crash; a refusal changes nothing."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_any_object_at_every_method():
+    seed = random.randrange(2**32)
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(Path(__file__).with_name("fuzz_arguments.py")), "500", str(seed)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, f"seed {seed}, status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.startswith("done")
