@@ -26,7 +26,7 @@ part() {
 
 go_hammers() { go test -run '^TestSoak' -v -timeout 0 ./core/... ./capi/...; }
 
-open_and_close() { CGO_ENABLED=0 go test -run OpenClose -v -timeout 0 ./core/...; }
+open_and_close() { CGO_ENABLED=0 go test -run OpenClose -v -timeout 0 ./core ./core/arena; }
 
 models() { CGO_ENABLED=0 go test -timeout 0 ./core/arena/model -full; }
 
