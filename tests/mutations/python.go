@@ -17,7 +17,7 @@ import (
 const pythonTests = "tests/python"
 
 // pythonPatience is longer than that of a test which counts a hanging child itself.
-const pythonPatience = 75 * time.Second
+const pythonPatience = 60 * time.Second
 
 // pythonSetting names the interpreter. It needs pytest and numpy; torch is not used by any row.
 const pythonSetting = "PYTHON"

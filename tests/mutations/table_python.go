@@ -15,7 +15,7 @@ var pythonMutations = []mutation{
 	{"P1", "replace: the old bytes wait for their views", consumers + "when_the_name_is_gone[array-replace]", python, nil, []edit{{"core/put.go",
 		"\tif c.Kill() {\n\t\ts.control.Push(s.words, c, unit)", "\tif c.Kill() || true {\n\t\ts.control.Push(s.words, c, unit)"}}},
 	{"P1", "release: the last view pushes, nobody earlier", "test_promises.py::test_p1_any_order_of_letting_go", python, nil, []edit{{"capi/release.c",
-		"if ((word & ~MOOR_CELL_OPEN) == MOOR_CELL_DEAD) push", "if ((word & MOOR_CELL_DEAD) != 0) push"}}},
+		"if ((word & ~MOOR_CELL_OPEN) == MOOR_CELL_DEAD) push", "if ((word & ~MOOR_CELL_OPEN) == (MOOR_CELL_DEAD | 1)) push"}}},
 	{"P1", "cow: the window holds its object", consumers + "when_the_name_is_gone[window as an array-remove]", python, nil, []edit{{"capi/view.c",
 		"    m->data = map_window(hold, b);\n", "    m->data = map_window(hold, b);\n    if (m->data != NULL) release(b);\n"}}},
 	{"P1", "close: not unmapped before the last view goes", consumers + "when_the_store_is_closed[array]", python, nil, []edit{{"core/drain.go",
