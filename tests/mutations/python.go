@@ -106,6 +106,8 @@ func (m mutation) judgePython() (result string, ok bool) {
 		return err.Error(), false
 	case code == pytestPassed:
 		return "NOT DETECTED", false
+	case code == pytestFailed && !strings.Contains(out, " failed"):
+		return fmt.Sprintf("detected, by what the test left behind (%.1f s)", took), true
 	case code == pytestFailed:
 		return fmt.Sprintf("detected, %.1f s", took), true
 	case code < 0:
