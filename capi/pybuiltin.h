@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What pybuiltin.c gives to the Python package, and the little of Python's C API that it needs. Private: only
- * moorage/_lib.py calls these, through ctypes.PyDLL (the GIL is held).
+ * What the py*.c files give to the Python package. Private: only moorage/_lib.py calls these, through ctypes.PyDLL (the
+ * GIL is held).
  */
 #ifndef MOOR_PYBUILTIN_H_
 #define MOOR_PYBUILTIN_H_

@@ -221,3 +221,17 @@ class TestTorch:
 
         assert store.put_tensor("k", t, meta=Meta())
         assert store.get_array("k").tolist() == [0, 0, 0]
+
+
+def test_command_line(capfd):
+    from moorage import __main__ as command
+
+    assert command.main([]) == 2
+    assert capfd.readouterr().err.startswith("usage: moorage COMMAND")
+    assert command.main(["help"]) == 0
+    assert "version" in capfd.readouterr().out
+    assert command.main(["nonsense"]) == 2
+    assert command.main(["version"]) == 0
+    said = capfd.readouterr().out
+    assert said.startswith(f"moorage {moorage.__version__}, ABI level ")
+    assert "route" in said

@@ -30,14 +30,14 @@ def _bench(arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = words[0] if words else "help"
+    command = words[0] if words else ""
     if command in ("version", "--version", "-V"):
         return _version()
     if command == "bench":
         return _bench(words[1:])
     wanted = command in ("help", "-h", "--help")
     print(_USAGE, end="", file=sys.stdout if wanted else sys.stderr)
-    return 0 if wanted and words else 2
+    return 0 if wanted else 2
 
 
 if __name__ == "__main__":

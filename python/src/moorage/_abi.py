@@ -317,7 +317,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 # objects of the right width for all that is wider than an int.
 HOT = frozenset({"moor_get_tensor", "moor_get_tensor_unversioned", "moor_get_buffer", "moor_get_tensors"})
 
-# What pybuiltin.c exports for this package, called with the GIL held.
+# What capi/py*.c export for this package, called with the GIL held.
 PYTHON_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_py_ready": (c_int32, ()),
     "moor_py_bind": (ctypes.py_object, (c_int32, ctypes.py_object)),

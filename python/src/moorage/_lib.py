@@ -1,7 +1,7 @@
 """Loads libmoorage.so, on first use, and declares its functions. The only module that calls CDLL or PyDLL.
 
 There are two routes to the same library. *builtin*: C functions that the library makes for the running Python
-(capi/pybuiltin.c), for the calls that are made often. *ctypes*: everything through ctypes, for Pythons where those
+(capi/py*.c), for the calls that are made often. *ctypes*: everything through ctypes, for Pythons where those
 cannot be made. MOORAGE_ROUTE=ctypes forces the second. What is called rarely goes through ctypes on both.
 """
 

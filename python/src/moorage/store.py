@@ -426,8 +426,9 @@ class Store:
         has no such dtype, ImportError without torch.
         """
         if device is None:
-            tensor: torch.Tensor = self._tensor(key, mode)
-            return tensor
+            # Not self._tensor(key, mode): Python looks a method up in more places than an attribute.
+            get: Callable[..., torch.Tensor] = self._tensor
+            return get(key, mode)
         return self._on_device(key, mode, device, non_blocking)
 
     def _on_device(self, key: str, mode: Mode | None, device: Any, non_blocking: bool) -> torch.Tensor:
@@ -482,8 +483,8 @@ class Store:
         as dtypes of ml_dtypes, which has to be installed. Raises NotFoundError (a KeyError), UnsupportedError when
         numpy has no such dtype, ImportError without numpy.
         """
-        array: np.ndarray[Any, Any] = self._array(key, mode)
-        return array
+        get: Callable[..., np.ndarray[Any, Any]] = self._array
+        return get(key, mode)
 
     def get_buffer(self, key: str, *, mode: Mode = "view") -> buffer.Buffer:
         """The object's bytes as a `Buffer`, with the buffer protocol; read-only in mode "view".
@@ -494,8 +495,8 @@ class Store:
 
         Raises NotFoundError (a KeyError).
         """
-        made: buffer.Buffer = self._buffer(key, mode)
-        return made
+        get: Callable[..., buffer.Buffer] = self._buffer
+        return get(key, mode)
 
     @overload
     def get(self, key: str) -> bytes | None: ...
