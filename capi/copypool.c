@@ -26,8 +26,10 @@
 #define PIECE (512u << 10)
 #define MAX_THREADS 4 /* the caller is one of them */
 #define STACK_SIZE (256u << 10)
-#define IDLE_SPINS 300   /* ten to twenty microseconds; then a thread without work sleeps */
-#define AWAIT_SPINS 6000 /* a tenth of a millisecond or two: the last pieces take no longer, and being woken would */
+/* A tenth of a millisecond or two. A thread without work stays awake that long, because being woken costs a good
+ * part of a copy of 4 MiB and copies come in rows; a caller waits that long for the last pieces, which take no longer. */
+#define IDLE_SPINS 6000
+#define AWAIT_SPINS 6000
 
 typedef struct job {
   struct job *next; /* guarded by mutex */
