@@ -235,3 +235,11 @@ def test_command_line(capfd):
     said = capfd.readouterr().out
     assert said.startswith(f"moorage {moorage.__version__}, ABI level ")
     assert "route" in said
+
+
+def test_meta_that_claims_terabytes(store):
+    np = pytest.importorskip("numpy")
+    huge = np.broadcast_to(np.zeros(1, np.uint8), (1 << 20, 1 << 20))
+    with pytest.raises(moorage.InvalidArgumentError, match="meta"):
+        store.put("a", b"x", meta=huge)
+    assert "a" not in store

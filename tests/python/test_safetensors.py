@@ -307,7 +307,7 @@ def test_paths_that_are_no_files(store: moorage.Store, tmp_path: Path) -> None:
 VALID = file_of({"a": tensor(0, 8), "b": tensor(8, 24, "F32", [2, 2]), "__metadata__": {"x": "y"}}, bytes(range(24)))
 
 
-@settings(max_examples=150, deadline=None, derandomize=False, print_blob=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, print_blob=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(data: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Never a crash, never half of it. What is read is within the file."""

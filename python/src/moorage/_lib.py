@@ -181,7 +181,10 @@ def as_meta(meta: Any) -> bytes:
     if type(meta) is bytes:
         return meta
     try:
-        return memoryview(meta).tobytes()
+        view = memoryview(meta)
+        if view.nbytes > _abi.MAX_META:  # before it is copied: an expanded array may claim terabytes
+            raise errors.InvalidArgumentError(f"meta has {view.nbytes} bytes; at most {_abi.MAX_META} are kept")
+        return view.tobytes()
     except TypeError:
         raise TypeError(f"meta must be bytes, not {type(meta).__name__}") from None
     except ValueError as error:
