@@ -4,6 +4,9 @@
  * the first such copy and live as long as the process. Whoever copies works as well, from the front; the threads claim
  * from the end, so that each stays in neighbouring pages. Several copies may run at once: a thread helps the
  * oldest that has pieces left.
+ *
+ * Copies of 12 MiB and more go past the cache: what is that large is gone from it before somebody reads it, and a plain
+ * store of a line first loads what it is about to overwrite. (A C library does so too, but sees single pieces here.)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,16 +23,21 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "layout.h"
 
 #define PIECE (512u << 10)
+#define STREAM_FROM (12u << 20)
 #define MAX_THREADS 4 /* the caller is one of them */
 #define STACK_SIZE (256u << 10)
 #define AWAIT_SPINS 6000 /* a tenth of a millisecond or two: the last pieces take no longer, and being woken would */
-/* Copies come in rows, and being woken costs 50 to 60 us of the 300 that a shared copy of 4 MiB takes. So a thread
- * stays awake after a copy for twice the time that it took, a millisecond at most. */
-#define AWAKE_TIMES 2
+/* Copies come in rows, and being woken costs 50 to 60 us, as much as one thread's half of 4 MiB. So a thread stays
+ * awake after a copy for ten times the time that it took, a millisecond at most, and gives way to whoever else wants
+ * the CPU. */
+#define AWAKE_TIMES 10
 #define AWAKE_MOST 1000000 /* ns */
 #define SPINS_PER_LOOK 64  /* at the clock */
 
@@ -79,12 +87,44 @@ static int is_stopped(job *j) {
   return __atomic_load_n(&j->stopped, __ATOMIC_RELAXED) != 0;
 }
 
+#if defined(__SSE2__)
+#define LINE 64
+
+static void copy_past_cache(char *dst, const char *src, size_t size) {
+  size_t head = -(uintptr_t)dst % sizeof(__m128i);
+  if (head > size) head = size;
+  memcpy(dst, src, head);
+  for (dst += head, src += head, size -= head; size >= LINE; dst += LINE, src += LINE, size -= LINE) {
+    const __m128i *from = (const __m128i *)src;
+    __m128i *to = (__m128i *)dst;
+    __m128i a = _mm_loadu_si128(from), b = _mm_loadu_si128(from + 1);
+    __m128i c = _mm_loadu_si128(from + 2), d = _mm_loadu_si128(from + 3);
+    _mm_stream_si128(to, a);
+    _mm_stream_si128(to + 1, b);
+    _mm_stream_si128(to + 2, c);
+    _mm_stream_si128(to + 3, d);
+  }
+  _mm_sfence(); /* such stores are not ordered before what says that the piece is done */
+  memcpy(dst, src, size);
+}
+#else
+#define copy_past_cache memcpy
+#endif
+
+static void copy_piece(job *j, uint64_t at) {
+  size_t size = j->size - at < PIECE ? (size_t)(j->size - at) : PIECE;
+  if (j->size >= STREAM_FROM) {
+    copy_past_cache(j->dst + at, j->src + at, size);
+  } else {
+    memcpy(j->dst + at, j->src + at, size);
+  }
+}
+
 /* Copies pieces until none is left. The two ends cannot meet: both together give out no more than all pieces. */
 static void work(job *j, int helper) {
   while (!is_stopped(j) && __atomic_fetch_add(&j->claimed, 1, __ATOMIC_RELAXED) < j->pieces) {
     uint64_t n = __atomic_fetch_add(helper ? &j->back : &j->front, 1, __ATOMIC_RELAXED);
-    uint64_t at = (helper ? j->pieces - 1 - n : n) * PIECE;
-    memcpy(j->dst + at, j->src + at, j->size - at < PIECE ? (size_t)(j->size - at) : PIECE);
+    copy_piece(j, (helper ? j->pieces - 1 - n : n) * PIECE);
   }
 }
 
@@ -120,6 +160,7 @@ static void sleep_until_new(uint32_t seen, int64_t awake_until) {
       if (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) != seen) return;
       relax();
     }
+    sched_yield();
   } while (now_ns() < awake_until);
   __atomic_fetch_add(&sleepers, 1, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&rounds, __ATOMIC_SEQ_CST) == seen) futex_wait(&rounds, seen);

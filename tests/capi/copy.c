@@ -42,13 +42,14 @@ static int pool_threads(void) {
 
 static void lengths(void) {
   static const int64_t near[] = {-1, 0, 1, 63};
-  unsigned char *from = numbered(9 * MB), *to = malloc(9 * MB);
-  for (uint64_t pieces = 3; pieces <= 16; pieces++) {
+  unsigned char *from = numbered(14 * MB), *to = malloc(14 * MB);
+  for (uint64_t pieces = 3; pieces <= 26; pieces++) {
     for (int i = 0; i < 4; i++) {
       uint64_t size = (uint64_t)((int64_t)(pieces * 512 * 1024) + near[i]);
+      size_t apart = (size_t)(i * 5); /* from 12 MiB on, the stores are aligned ones */
       memset(to, 0, size + 64);
-      EXPECT(moor_copy(address(to), address(from), size, NULL) == 0);
-      EXPECT(memcmp(to, from, size) == 0 && to[size] == 0);
+      EXPECT(moor_copy(address(to + apart), address(from + i), size, NULL) == 0);
+      EXPECT(memcmp(to + apart, from + i, size) == 0 && to[apart + size] == 0 && (apart == 0 || to[apart - 1] == 0));
     }
   }
   EXPECT(moor_copy(address(to), address(from), 0, NULL) == 0);
