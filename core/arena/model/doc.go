@@ -54,16 +54,18 @@
 //   - an open store has no wake: an allocation that finds it full drains, inside its call. After the
 //     end of a child the watcher drains and looks at the held cells. One mutex keeps the two apart,
 //     and each waits for it.
-//   - a snapshot takes the read locks of all shards it needs before it counts anything; an atomic
-//     multi-put takes all write locks before it swaps anything; both in shard order. One load of E
-//     serves all cells of a snapshot, at its beginning and, after it was given up, at its end.
+//   - an atomic multi-put publishes under the sets lock, one shard after the other; a snapshot holds that
+//     lock for reading and gets each cell like any other view. A scan of all names holds it only when it
+//     begins and when it ends: multi-puts note in its log what they publish meanwhile, and in the end it
+//     looks that up again.
+//   - whoever holds a view may make another one of it by counting once more; the pair stays as it is.
 //
 // # What it leaves out
 //
 // Interleavings are sequentially consistent: memory orders are argued in the code. Mapping calls, pipe
 // and token of a fork are single steps. One store. Left out: keys as bytes, the wrap of E, the word
 // that tells a child that it is one, running out of child slots, the list of regions, growth of the
-// index, multi-puts that are refused half way, snapshots by prefix, and a snapshot's own record. The held list
+// index, multi-puts that are refused half way, and a snapshot's own record. The held list
 // is a mark on its cells: two drains at it are told by the mark changing under a walk.
 // Views that a child releases change nothing here: a child keeps what it inherited until it ends.
 //

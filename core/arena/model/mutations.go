@@ -13,7 +13,8 @@ type Faults struct {
 	takeScanFirst, takeNoScan, takeNoCount                         bool
 	publishFirst, noOpen, commitNoGate, commitNoHold               bool
 	holdBlind, noClaim, noUndo, undoLate                           bool
-	snapApart, multiApart, multiReverse                            bool
+	snapApart, snapLetGo, multiApart, multiLetGo                   bool
+	scanNoLog, scanUnlocked, cloneLate                             bool
 	gateLookFirst, noWait, stripesFirst, oneStripe, noWake         bool
 	drainNoScan, noWalk, noDrainMutex, watcherGivesUp, drainNoGate bool
 	wakeReadLate, unmapEarly, freeFirst                            bool
@@ -74,9 +75,13 @@ func Mutations() []Mutation {
 		{"noUndo", "refuse", "P2", "a refused commit leaves the pages protected", Faults{noUndo: true}},
 		{"undoLate", "refuse", "P2", "a refused commit unprotects after it let its count go", Faults{undoLate: true}},
 		// snapshots
-		{"snapApart", "snapshot", "I9", "a snapshot locks one shard after the other", Faults{snapApart: true}},
-		{"multiApart", "snapshot", "I9", "a multi-put swaps one shard after the other", Faults{multiApart: true}},
-		{"multiReverse", "snapshot", "deadlock", "a multi-put locks in another order", Faults{multiReverse: true}},
+		{"snapApart", "snapshot", "I9", "a snapshot without the sets lock", Faults{snapApart: true}},
+		{"snapLetGo", "snapshot", "I9", "a snapshot lets the sets lock go between two shards", Faults{snapLetGo: true}},
+		{"multiApart", "snapshot", "I9", "a multi-put without the sets lock", Faults{multiApart: true}},
+		{"multiLetGo", "snapshot", "I9", "a multi-put lets the sets lock go between two shards", Faults{multiLetGo: true}},
+		{"scanNoLog", "scan", "I9", "a scan does not look at its log", Faults{scanNoLog: true}},
+		{"scanUnlocked", "scan", "I9", "a scan begins inside a multi-put, which has written its log", Faults{scanUnlocked: true}},
+		{"cloneLate", "clone", "I2", "a view is cloned from a snapshot that was closed", Faults{cloneLate: true}},
 		{"snapEarly", "snapfork", "I1", "E loaded before the snapshot was given up", Faults{epochBeforeGivenUp: true}},
 		// close and drain
 		{"closedBeforePush", "close", "I2", "closed is a flag read before the push", Faults{closedBeforePush: true}},

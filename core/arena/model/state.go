@@ -61,6 +61,7 @@ type thread struct {
 	flag, i, new, new2 uint8
 	head, headClosed   uint8
 	half               uint8 // snapshot: which of its two cells is at work
+	scan               uint8 // it is a scan
 	budget             uint8
 	r, r2              ref
 	views              [nView]ref
@@ -78,6 +79,8 @@ type state struct {
 	forkMu, drainMu         uint8
 	name                    [nKey]uint8 // the index: cell + 1
 	writer, readers         [nKey]uint8 // the shard's lock
+	setsWriter, setsReaders uint8       // the lock of atomic sets
+	scanning, logged        uint8       // a scan is at work; a multi-put was published meanwhile
 	wished, window, batches uint8       // ghost: pin of name 0; child being forked; multi-puts so far
 	drains                  [2]drainRun
 	cells                   [nCell]cell
@@ -91,6 +94,8 @@ const (
 	leaveIdle  = iota
 	leaveGate  // it counted itself in flight
 	leaveClose // it is a step of close, which goes on
+	leaveScan  // a scan gave up what it held and looks up again
+	leaveClone // fault: a clone after the release
 )
 
 var none ref

@@ -14,6 +14,8 @@ const (
 	opCommit
 	opSnapshot
 	opMulti
+	opScan
+	opClone
 	opClose
 	opFork
 )
@@ -79,15 +81,21 @@ const (
 	comUndo
 	comUndoLate
 
+	snapSets
 	snapLock
 	snapLockTwo
-	snapGap
+
+	scanStart
+	scanFinish
+
+	cloneCount
+	cloneLate
 
 	multiAlloc
+	multiSets
 	multiLock
 	multiLockTwo
 	multiUnlock
-	multiGap
 
 	closeWait
 	closeWaitTwo
@@ -175,6 +183,10 @@ func (p *step) ends(label string) {
 		*t = thread{pc: t.to, after: t.after, to: t.to, epoch: t.epoch, budget: t.budget, views: t.views, r: t.r2}
 	case t.after == leaveGate:
 		*t = thread{pc: gateLeave, budget: t.budget, views: t.views}
+	case t.after == leaveScan:
+		*t = thread{pc: snapLock, budget: t.budget, views: t.views}
+	case t.after == leaveClone:
+		*t = thread{pc: cloneLate, budget: t.budget, views: t.views}
 	case t.after == leaveClose:
 		*t = thread{pc: closeUnlink, after: leaveClose, budget: t.budget, views: t.views}
 	default:
@@ -233,9 +245,13 @@ func (k *explorer) successors(s *state) {
 			p.reserve(pc)
 		case pc <= comUndoLate:
 			p.commit(pc)
-		case pc <= snapGap:
+		case pc <= snapLockTwo:
 			p.snapshot(pc)
-		case pc <= multiGap:
+		case pc <= scanFinish:
+			p.scan(pc)
+		case pc <= cloneLate:
+			p.clone(pc)
+		case pc <= multiUnlock:
 			p.multi(pc)
 		case pc <= closeWake:
 			p.close(pc)
@@ -282,13 +298,15 @@ func (k *explorer) choose(s *state, id int) {
 		k.start(s, id, opReserve, resEpoch, "reserve")
 	}
 	if free == nView {
-		k.start(s, id, opSnapshot, snapLock, "snapshot")
+		k.start(s, id, opSnapshot, snapSets, "snapshot")
+		k.start(s, id, opScan, scanStart, "scan")
 	}
 	k.start(s, id, opRemove, remLock, "remove")
 	k.start(s, id, opPut, putAlloc, "put")
 	k.start(s, id, opMulti, multiAlloc, "multi-put")
 	k.start(s, id, opPin, pinSet, "pin")
 	k.start(s, id, opPin, pinClear, "unpin")
+	k.startClone(s, id)
 	k.startEvict(s, id)
 	k.startClose(s, id)
 	k.startFork(s, id)

@@ -1,6 +1,6 @@
 package model
 
-// get: the shard's read lock is held from getLock to getUnlock, also by a snapshot (of all its shards).
+// get: the shard's read lock is held from getLock to getUnlock.
 func (p *step) get(pc uint8) {
 	k, s, t := p.k, p.old, p.t
 	m := &k.faults
@@ -140,20 +140,18 @@ func (p *step) pairAfterScan(c *cell) {
 	}
 }
 
-// viewed: the cell at work is counted and its pair is right. A snapshot turns to its other cell, with
-// the same E.
+// viewed: the cell at work is counted and its pair is right. A snapshot turns to its other cell.
 func (p *step) viewed(label string) {
 	t := p.t
 	t.first, t.last, t.i, t.flag = 0, 0, 0, 0
 	if t.half == 1 {
-		t.half = 2
-		t.r, t.r2 = t.r2, t.r
-		if p.k.faults.snapApart {
-			p.n.readers[0] &^= 1 << p.id
-			p.goes(snapGap, label+", unlock")
-			return
+		t.half, t.epoch = 2, 0
+		t.r, t.r2 = none, t.r
+		p.n.readers[0] &^= 1 << p.id
+		if p.k.faults.snapLetGo {
+			p.n.setsReaders &^= 1 << p.id
 		}
-		p.goes(getCount, label)
+		p.goes(snapLockTwo, label+", unlock")
 		return
 	}
 	p.goes(getUnlock, label)
@@ -179,7 +177,7 @@ func (k *explorer) startRelease(s *state, id, owner, i int) {
 		return
 	}
 	if from[i].kind == snapshot {
-		p.t.r2, p.t.to = from[1], relLast
+		p.t.r2, p.t.to = from[1], relEpoch
 		from[1] = none
 	}
 	from[i] = none
