@@ -16,6 +16,7 @@ var (
 	ErrHugePages      = errors.New("not enough huge pages")
 	ErrAlreadyAdopted = errors.New("this reservation was committed before")
 	ErrCancelled      = errors.New("cancelled because the store is being closed")
+	ErrTimeout        = errors.New("the time is over")
 	ErrUnsupported    = errors.New("not supported")
 	ErrInvalid        = errors.New("invalid argument")
 	ErrSystem         = errors.New("a system call failed")

@@ -11,8 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"moorage/core/arena/cell"
-	"moorage/core/index"
 	"moorage/core/safetensors"
 )
 
@@ -29,7 +27,7 @@ const (
 )
 
 // Import reads every tensor of a safetensors file from the file straight into the store and stores it under prefix + its name.
-// The names appear when everything was read; after an error nothing was stored.
+// The names appear when everything was read, as one atomic set; after an error nothing was stored.
 func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, err error) {
 	const op = "import"
 	gate := s.anyShard()
@@ -49,21 +47,24 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 	if err != nil {
 		return 0, fail(op, fmt.Errorf("%s: %w", path, err))
 	}
-	l := loading{s: s, o: PutOptions{IfExists: o.IfExists}, drafts: make([]loaded, 0, len(all))}
-	if err := l.prepare(op, prefix, all); err != nil {
-		l.drop()
-		return 0, err
-	}
+	set := newSet(s, op, PutOptions{IfExists: o.IfExists}, len(all))
+	defer set.drop()
 	t := &transfer{closing: &s.control.Closing, progress: o.Progress}
-	for _, d := range l.drafts {
-		t.add(s.arena.WriterAddr(d.c.Off), base+d.begin, d.c.Bytes)
+	for _, x := range all {
+		key := append(append([]byte(nil), prefix...), x.Name...)
+		to, err := set.add(key, x.End-x.Begin, contentOf(x.DType, x.Shape))
+		if err != nil {
+			return 0, fail(op, fmt.Errorf("tensor %q: %w", x.Name, err))
+		}
+		if to != 0 {
+			t.add(to, base+x.Begin, x.End-x.Begin)
+		}
 	}
 	if err := t.run(func(p piece) error { return readAt(f, p) }); err != nil {
-		l.drop()
 		return 0, fail(op, err)
 	}
 	s.counters.copiedIn.Add(t.total)
-	return l.publish(op)
+	return set.publish()
 }
 
 // readHeader gives the tensors of a file and where the data begins.
@@ -93,105 +94,6 @@ func readHeader(f *os.File) (all []safetensors.Tensor, base uint64, err error) {
 	base = safetensors.LengthSize + n
 	all, err = safetensors.Parse(header, size-base)
 	return all, base, err
-}
-
-// loading is a set of objects on their way in together.
-type loading struct {
-	s      *Store
-	o      PutOptions
-	drafts []loaded
-}
-
-type loaded struct {
-	draft
-	key   []byte
-	begin uint64 // in the data of the file
-	r     PutResult
-}
-
-// prepare allocates all objects. Keys that are taken are seen now, before anything is read; with Keep they are left out.
-func (l *loading) prepare(op string, prefix []byte, all []safetensors.Tensor) error {
-	for _, t := range all {
-		key := append(append([]byte(nil), prefix...), t.Name...)
-		v := contentOf(t.DType, t.Shape)
-		v.Key = key
-		body, err := index.BodyBytes(len(key), len(v.Shape), 0)
-		if err != nil {
-			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
-		}
-		p := l.s.at(key)
-		seen, err := l.s.seeExisting(op, p, key, l.o)
-		if err != nil {
-			return err
-		}
-		if seen.Outcome == Kept {
-			continue
-		}
-		d, err := l.s.draft(op, p, t.End-t.Begin, body, false)
-		if err != nil {
-			return err
-		}
-		l.drafts = append(l.drafts, loaded{draft: d, key: key, begin: t.Begin})
-		if err := l.s.heap.WriteBody(d.c.Body, v); err != nil {
-			return failf(op, ErrInvalid, "tensor %q: %w", t.Name, err)
-		}
-	}
-	return nil
-}
-
-// publish gives all objects their names. With Raise, a key that somebody took meanwhile undoes what was published:
-// those names did not exist before.
-func (l *loading) publish(op string) (count int, err error) {
-	for i := range l.drafts {
-		d := &l.drafts[i]
-		d.c.Begin(l.s.words)
-		d.r, err = l.s.publish(op, l.s.at(d.key), d.key, d.draft, l.o, nil)
-		if err != nil {
-			l.undo(l.drafts[:i])
-			l.drafts = l.drafts[i:]
-			l.drop()
-			return 0, err
-		}
-		if d.r.Outcome == Kept {
-			l.s.drop(d.draft)
-		} else {
-			count++
-		}
-	}
-	return count, nil
-}
-
-func (l *loading) undo(published []loaded) {
-	for _, d := range published {
-		if d.r.Outcome == Stored {
-			l.s.removeIf(d.key, d.r.Seq)
-		}
-	}
-}
-
-func (l *loading) drop() {
-	for _, d := range l.drafts {
-		l.s.drop(d.draft)
-	}
-}
-
-// removeIf removes key if it still names the object of that commit.
-func (s *Store) removeIf(key []byte, seq uint64) {
-	p := s.at(key)
-	p.mu.Lock()
-	unit := p.table.Lookup(p.tag, key)
-	var c *cell.Cell
-	if unit != 0 {
-		c = s.heap.At(unit)
-	}
-	if c == nil || c.Seq != seq {
-		p.mu.Unlock()
-		return
-	}
-	p.table.Delete(p.tag, unit)
-	s.countRemoved(p.shard, unit)
-	p.mu.Unlock()
-	s.unlinked(c, unit)
 }
 
 // Export writes the objects into a new safetensors file, each under its key less the first cut bytes. The file appears

@@ -23,7 +23,7 @@ func (s *Store) Remove(key []byte) error {
 	p.table.Delete(p.tag, unit)
 	s.countRemoved(p.shard, unit)
 	p.mu.Unlock()
-	s.unlinked(s.heap.At(unit), unit)
+	s.unlinked(unit)
 	s.tidy()
 	return nil
 }
@@ -60,7 +60,7 @@ func (s *Store) Clear() (removed uint64, err error) {
 			}
 			p.mu.Unlock()
 			for _, n := range batch {
-				s.unlinked(s.heap.At(n.unit), n.unit)
+				s.unlinked(n.unit)
 			}
 			removed += uint64(len(batch))
 		}

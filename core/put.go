@@ -197,55 +197,66 @@ func (s *Store) drop(d draft) {
 // under the lock whether the cell may be published at all.
 func (s *Store) publish(op string, p at, key []byte, d draft, o PutOptions, link func() error) (PutResult, error) {
 	p.mu.Lock()
-	if r, err := s.existing(op, p, key, o); err != nil || r.Outcome == Kept {
-		p.mu.Unlock()
+	r, old, err := s.link(op, p, key, d, o, link)
+	size := d.c.Bytes // read while the cell cannot be another's yet
+	p.mu.Unlock()
+	if err != nil || r.Outcome == Kept {
 		return r, err
 	}
-	if err := p.table.Reserve(); err != nil {
-		p.mu.Unlock()
-		return PutResult{}, fail(op, classify(err))
+	if old != 0 {
+		s.unlinked(old)
 	}
-	r := PutResult{Seq: s.seq.Add(1)}
+	s.policy.added(evictCandidate(d.unit, r.Seq, size, p.hash))
+	s.waits.published(key)
+	return r, nil
+}
+
+// link is the part of publish that stands under the shard's lock. old is the unit that lost its name, 0 if none did; it
+// still has its count.
+func (s *Store) link(op string, p at, key []byte, d draft, o PutOptions, link func() error) (r PutResult, old uint32, err error) {
+	if r, err := s.existing(op, p, key, o); err != nil || r.Outcome == Kept {
+		return r, 0, err
+	}
+	if err := p.table.Reserve(); err != nil {
+		return PutResult{}, 0, fail(op, classify(err))
+	}
+	r = PutResult{Seq: s.seq.Add(1)}
 	d.c.Seq = r.Seq // before the cell is alive: a walk over all records reads it from then on
 	if link != nil {
 		if err := link(); err != nil {
-			p.mu.Unlock()
-			return PutResult{}, err
+			return PutResult{}, 0, err
 		}
 	}
-	old := p.table.Lookup(p.tag, key)
-	if old != 0 {
-		s.inherit(p, old, d)
+	if old = p.table.Lookup(p.tag, key); old != 0 {
+		s.inherit(p, old, d.unit)
 		p.table.Swap(p.tag, old, d.unit)
 	} else {
 		_ = p.table.Insert(p.tag, d.unit) // room was reserved
 	}
 	p.count.puts++
-	size := d.c.Bytes
-	p.mu.Unlock()
-	if old != 0 {
-		s.unlinked(s.heap.At(old), old)
-	}
-	s.policy.added(evictCandidate(d.unit, r.Seq, size, p.hash))
-	return r, nil
+	return r, old, nil
 }
 
-// inherit lets the pin of a name go over to its new object. The shard is locked.
-func (s *Store) inherit(p at, old uint32, d draft) {
-	c := s.heap.At(old)
-	if b := s.heap.BodyAt(c.Body); b.Pinned != 0 {
-		s.heap.BodyAt(d.c.Body).Pinned = 1
-		p.count.pin(c.Bytes, false)
-		p.count.pin(d.c.Bytes, true)
+// inherit lets the pin of a name go over from one object to another. The shard is locked.
+func (s *Store) inherit(p at, from, to uint32) {
+	a, b := s.heap.At(from), s.heap.At(to)
+	if body := s.heap.BodyAt(a.Body); body.Pinned != 0 {
+		s.heap.BodyAt(b.Body).Pinned = 1
+		p.count.pin(a.Bytes, false)
+		p.count.pin(b.Bytes, true)
 	}
 }
 
 // unlinked ends the name's count of a cell that no name leads to any more.
-func (s *Store) unlinked(c *cell.Cell, unit uint32) {
-	if c.Kill() {
+func (s *Store) unlinked(unit uint32) {
+	s.kill(unit)
+	s.policy.removed()
+}
+
+func (s *Store) kill(unit uint32) {
+	if c := s.heap.At(unit); c.Kill() {
 		s.control.Push(s.words, c, unit)
 	}
-	s.policy.removed()
 }
 
 // room gets an extent: from free memory, from what came back, by eviction.

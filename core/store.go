@@ -38,6 +38,8 @@ type Store struct {
 	drains     drains
 	reserved   reservations
 	policy     policy
+	sets       sets
+	waits      waits
 	borrowSeen borrowSeen
 }
 
@@ -131,6 +133,7 @@ func (s *Store) Close(wait bool) error {
 		return ErrClosed
 	}
 	s.control.Closing.Store(1)
+	s.waits.end()
 	for i := range s.shards {
 		for n := 0; s.shards[i].inflight.Load() != 0; n++ {
 			if n < 100 {
@@ -154,9 +157,7 @@ func (s *Store) finish() {
 		p.mu.Lock()
 		for cursor, done := uint64(0), false; !done; {
 			cursor, done = p.table.Scan(cursor, func(_, unit uint32) bool {
-				if c := s.heap.At(unit); c.Kill() {
-					s.control.Push(s.words, c, unit)
-				}
+				s.kill(unit)
 				return true
 			})
 		}
