@@ -88,6 +88,14 @@ func (k keys) at(i int) []byte {
 	return k.bytes[from:to]
 }
 
+func (k keys) all() [][]byte {
+	all := make([][]byte, k.len())
+	for i := range all {
+		all[i] = k.at(i)
+	}
+	return all
+}
+
 // span is where the i-th piece of a sequence lies that is given by its ends.
 func span(ends []C.uint64_t, i int) (from, to uint64) {
 	if i > 0 {

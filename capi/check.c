@@ -72,11 +72,11 @@ int32_t moor_check_put_options(const moor_put_options *options, uint32_t allowed
                      options->if_exists);
   }
   if ((options->flags & ~allowed_flags) != 0) {
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT,
-                     "options->flags is 0x%x; this call takes %s", options->flags,
-                     allowed_flags == 0                       ? "none"
-                     : allowed_flags == MOOR_PUT_AS_BYTES ? "MOOR_PUT_AS_BYTES"
-                                                          : "MOOR_PUT_NO_PROTECT");
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->flags is 0x%x; this call takes%s%s%s%s", options->flags,
+                     allowed_flags == 0 ? " none" : "",
+                     (allowed_flags & MOOR_PUT_AS_BYTES) != 0 ? " MOOR_PUT_AS_BYTES" : "",
+                     (allowed_flags & MOOR_PUT_NO_PROTECT) != 0 ? " MOOR_PUT_NO_PROTECT" : "",
+                     (allowed_flags & MOOR_PUT_ATOMIC) != 0 ? " MOOR_PUT_ATOMIC" : "");
   }
   if (options->reserved != 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->reserved is not 0");
   if (options->meta_size > MOOR_MAX_META) {

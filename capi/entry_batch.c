@@ -76,7 +76,7 @@ int32_t moor_put_batch(moor_store store, const moor_keys *keys, const moor_part 
   for (uint64_t i = 0; i < keys->count; start = part_ends[i++]) {
     MOOR_TRY(moor_check_parts(parts == NULL ? NULL : parts + start, part_ends[i] - start, (int64_t)i));
   }
-  MOOR_TRY(moor_check_put_options(options, 0));
+  MOOR_TRY(moor_check_put_options(options, MOOR_PUT_ATOMIC));
   MOOR_NOT_NULL(statuses_out);
   uint64_t n = keys->count;
   return moorgo_put_batch(store.id, keys, MOOR_USED(parts, start), MOOR_USED(part_ends, n), options,
@@ -91,7 +91,7 @@ int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor
   for (uint64_t i = 0; i < keys->count; i++) {
     MOOR_TRY(moor_check_tensor(tensors[i], MOOR_WITH_DATA, "a tensor of tensors"));
   }
-  MOOR_TRY(moor_check_put_options(options, MOOR_PUT_AS_BYTES));
+  MOOR_TRY(moor_check_put_options(options, MOOR_PUT_AS_BYTES | MOOR_PUT_ATOMIC));
   MOOR_NOT_NULL(statuses_out);
   uint64_t n = keys->count;
   return moorgo_put_tensors(store.id, keys, MOOR_USED(tensors, n), options, MOOR_USED(results_out, n),
@@ -145,6 +145,12 @@ int32_t moor_count_objects(moor_store store, uint64_t *objects_out, uint64_t *vi
   if (objects_out != NULL) *objects_out = objects;
   if (views_out != NULL) *views_out = views;
   return MOOR_OK;
+}
+
+int32_t moor_wait(moor_store store, const moor_keys *keys, uint64_t timeout_ns) {
+  MOOR_ENTER();
+  MOOR_TRY(moor_check_keys(keys));
+  return moorgo_wait(store.id, keys, timeout_ns);
 }
 
 int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out) {

@@ -47,6 +47,10 @@ int32_t moorgo_adopt(uint64_t store, moor_cbytes key, uint64_t key_size, moor_ct
 /* The look-up: counts one view and describes it. */
 int32_t moorgo_get(uint64_t store, moor_cbytes key, uint64_t key_size, moor_hold *hold_out);
 int32_t moorgo_get_batch(uint64_t store, moor_ckeys keys, moor_hold *holds_out, int32_t *statuses_out);
+/* keys NULL: everything that starts with prefix. gathered_out has room made by moor_gather_room. */
+int32_t moorgo_snapshot(uint64_t store, moor_ckeys keys, moor_cbytes prefix, uint64_t prefix_size,
+                        moor_gathered *gathered_out);
+int32_t moorgo_wait(uint64_t store, moor_ckeys keys, uint64_t timeout_ns);
 int32_t moorgo_take(uint64_t store, moor_cbytes key, uint64_t key_size, moor_hold *hold_out);
 
 int32_t moorgo_remove(uint64_t store, moor_cbytes key, uint64_t key_size);

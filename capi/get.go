@@ -67,9 +67,11 @@ func moorgo_get_batch(id C.uint64_t, packed C.moor_ckeys, holdsOut *C.moor_hold,
 		return C.MOOR_OK
 	}
 	holds, statuses := unsafe.Slice(holdsOut, k.len()), unsafe.Slice(statusesOut, k.len())
-	for i := range holds {
-		statuses[i] = get(s, k.at(i), &holds[i])
-	}
+	s.BetweenSets(func() {
+		for i := range holds {
+			statuses[i] = get(s, k.at(i), &holds[i])
+		}
+	})
 	return C.MOOR_OK
 }
 

@@ -118,6 +118,14 @@ typedef struct moor_hold {
   uint32_t reserved;
 } moor_hold;
 
+/* Many holds, as Go gathers them for a snapshot. All from malloc. */
+typedef struct moor_gathered {
+  moor_hold *holds;
+  uint64_t *ends; /* of the keys */
+  char *keys;
+  uint64_t count;
+} moor_gathered;
+
 /* A child as the watcher in Go gets it. */
 typedef struct moor_child {
   uint32_t slot;
@@ -164,6 +172,13 @@ typedef struct moor_block moor_block;
 int32_t moor_block_new(moor_block **block_out);
 void moor_block_free(moor_block *block);
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *block); /* consumes both */
+
+/* The counters that views made in a forked child have; those of the stores are not there. A hold without a cell names them
+ * as its control. */
+moor_control *moor_child_control(void);
+
+/* snapshot.c: makes room in *gathered for so many holds and bytes of keys. */
+int32_t moor_gather_room(moor_gathered *gathered, uint64_t count, uint64_t key_bytes);
 
 /* copypool.c */
 #define MOOR_COPY_SHARED (2u << 20) /* from this size on the pool helps */

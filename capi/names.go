@@ -75,17 +75,19 @@ func moorgo_exists(id C.uint64_t, packed C.moor_ckeys, foundOut *C.uint8_t) (st 
 	}
 	k := keysOf(packed)
 	found := make([]C.uint8_t, k.len()) // an answer is given whole or not at all
-	for i := range found {
-		there, err := s.Exists(k.at(i))
-		if err != nil {
-			return failed(err)
+	s.BetweenSets(func() {
+		for i := 0; i < k.len() && st == C.MOOR_OK; i++ {
+			there, err := s.Exists(k.at(i))
+			st = status(err)
+			if there {
+				found[i] = 1
+			}
 		}
-		if there {
-			found[i] = 1
-		}
+	})
+	if st == C.MOOR_OK {
+		copy(unsafe.Slice(foundOut, k.len()), found)
 	}
-	copy(unsafe.Slice(foundOut, k.len()), found)
-	return C.MOOR_OK
+	return st
 }
 
 //export moorgo_count_leading
@@ -97,17 +99,19 @@ func moorgo_count_leading(id C.uint64_t, packed C.moor_ckeys, countOut *C.uint64
 	}
 	k := keysOf(packed)
 	n := 0
-	for ; n < k.len(); n++ {
-		there, err := s.Exists(k.at(n))
-		if err != nil {
-			return failed(err)
+	s.BetweenSets(func() {
+		for there := true; n < k.len(); n++ {
+			var err error
+			if there, err = s.Exists(k.at(n)); err != nil || !there {
+				st = status(err)
+				return
+			}
 		}
-		if !there {
-			break
-		}
+	})
+	if st == C.MOOR_OK {
+		*countOut = C.uint64_t(n)
 	}
-	*countOut = C.uint64_t(n)
-	return C.MOOR_OK
+	return st
 }
 
 //export moorgo_count_objects

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"moorage/core"
+	"moorage/core/tensor"
 )
 
 //export moorgo_put_parts
@@ -65,6 +66,12 @@ func moorgo_put_batch(id C.uint64_t, packed C.moor_ckeys, parts C.moor_cparts, p
 	}
 	ends := unsafe.Slice((*C.uint64_t)(partEnds), k.len())
 	all := partsOf(parts, ends[len(ends)-1])
+	if options != nil && options.flags&C.MOOR_PUT_ATOMIC != 0 {
+		return putSet(s, k, o, resultsOut, statusesOut, func(i int, item *core.Item) {
+			from, to := span(ends, i)
+			item.Parts = all[from:to]
+		})
+	}
 	statuses := unsafe.Slice(statusesOut, k.len())
 	for i := range statuses {
 		from, to := span(ends, i)
@@ -86,9 +93,34 @@ func moorgo_put_tensors(id C.uint64_t, packed C.moor_ckeys, tensors C.moor_ctens
 		return C.MOOR_OK
 	}
 	all := unsafe.Slice((*C.moor_ctensor)(unsafe.Pointer(tensors)), k.len())
+	if options != nil && options.flags&C.MOOR_PUT_ATOMIC != 0 {
+		sources := make([]tensor.Source, k.len())
+		return putSet(s, k, o, resultsOut, statusesOut, func(i int, item *core.Item) {
+			sources[i] = sourceOf(all[i])
+			item.Tensor = &sources[i]
+		})
+	}
 	statuses := unsafe.Slice(statusesOut, k.len())
 	for i := range statuses {
 		statuses[i] = putTensor(s, k.at(i), all[i], o, nth(resultsOut, i))
+	}
+	return C.MOOR_OK
+}
+
+// putSet puts all or nothing.
+func putSet(s *store, k keys, o core.PutOptions, resultsOut *C.moor_put_result, statusesOut *C.int32_t,
+	what func(i int, item *core.Item)) C.int32_t {
+	items, results := make([]core.Item, k.len()), make([]core.PutResult, k.len())
+	for i := range items {
+		items[i].Key = k.at(i)
+		what(i, &items[i])
+	}
+	if err := s.PutSet(items, o, results); err != nil {
+		return failed(err)
+	}
+	for i, r := range results {
+		giveResult(r, nth(resultsOut, i))
+		*nth(statusesOut, i) = C.MOOR_OK
 	}
 	return C.MOOR_OK
 }

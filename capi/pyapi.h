@@ -227,6 +227,7 @@ object *moor_py_carry(object *type, DLManagedTensorVersioned *tensor);
 typedef object *builtin(object *self, object *const *args, ssize count);
 builtin moor_py_tensor, moor_py_tensors, moor_py_array, moor_py_buffer, moor_py_read, moor_py_into, moor_py_into_tensor,
     moor_py_has; /* pyget.c */
+builtin moor_py_snapshot_tensor; /* pyget.c */
 builtin moor_py_put, moor_py_put_parts, moor_py_put_array, moor_py_put_tensor, moor_py_put_many; /* pyput.c */
 
 #endif

@@ -22,6 +22,7 @@ static method_def builtins[] = {
     {"put_parts", (void *)moor_py_put_parts, METH_FASTCALL, NULL},
     {"into_tensor", (void *)moor_py_into_tensor, METH_FASTCALL, NULL},
     {"put_many", (void *)moor_py_put_many, METH_FASTCALL, NULL},
+    {"snapshot_tensor", (void *)moor_py_snapshot_tensor, METH_FASTCALL, NULL},
 };
 
 object *moor_py_bind(int32_t number, object *self) {

@@ -75,6 +75,29 @@ object *moor_py_tensor(object *self, object *const *args, ssize count) {
   return look_at(py.PyTuple_GetItem(self, 2), args, instead);
 }
 
+/* tensor(number, mode) of a snapshot; self is (snapshot, mode of None, look, torch's from_dlpack) */
+object *moor_py_snapshot_tensor(object *self, object *const *args, ssize count) {
+  DLManagedTensorVersioned *tensor;
+  object *made, *instead = NULL;
+  if (count != 2) return wrong_count();
+  long mode = mode_number(args[1], py.PyTuple_GetItem(self, 1));
+  uint64_t number = mode < 0 ? 0 : py.PyLong_AsUnsignedLongLong(args[0]);
+  if (mode >= 0 && py.PyErr_Occurred() == NULL) {
+    moor_snapshot snapshot = {store_id(py.PyTuple_GetItem(self, 0))};
+    void *thread = leave_for(mode);
+    int32_t status = moor_snapshot_get_tensor(snapshot, number, (uint32_t)mode, &tensor);
+    enter_python(thread);
+    if (status == MOOR_OK) {
+      made = to_torch(tensor, py.PyTuple_GetItem(self, 3), &instead);
+      if (made != NULL || instead == NULL) return made;
+    } else {
+      instead = status_object(status);
+    }
+  }
+  py.PyErr_Clear();
+  return look_at(py.PyTuple_GetItem(self, 2), args, instead);
+}
+
 /* Takes the tensor over. An array; NULL without an exception when numpy did not take it. */
 static object *to_numpy(DLManagedTensorVersioned *tensor, object *type, object *from_dlpack) {
   object *carrying = moor_py_carry(type, tensor);

@@ -33,6 +33,7 @@ const char *moor_status_name(int32_t status) {
     NAME(MOOR_ERR_FORMAT);
     NAME(MOOR_ERR_SYSTEM);
     NAME(MOOR_ERR_INTERNAL);
+    NAME(MOOR_ERR_TIMEOUT);
 #undef NAME
     default:
       return "MOOR_ERR_UNKNOWN";

@@ -27,6 +27,7 @@ var statuses = []struct {
 	{core.ErrBusy, C.MOOR_ERR_BUSY},
 	{core.ErrAlreadyAdopted, C.MOOR_ERR_ALREADY_ADOPTED},
 	{core.ErrCancelled, C.MOOR_ERR_CANCELLED},
+	{core.ErrTimeout, C.MOOR_ERR_TIMEOUT},
 	{core.ErrHugePages, C.MOOR_ERR_HUGE_PAGES},
 	{core.ErrUnsupported, C.MOOR_ERR_UNSUPPORTED},
 	{core.ErrMemory, C.MOOR_ERR_NO_MEMORY},

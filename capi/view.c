@@ -24,7 +24,7 @@ typedef struct moor_block {
     DLManagedTensorVersioned versioned;
     DLManagedTensor plain;
   } tensor;
-  moor_cell *cell; /* NULL: nothing is held */
+  moor_cell *cell; /* NULL: nothing is held; a block made in a forked child has none from the start */
   moor_control *control;
   uint32_t unit;
   void *window; /* NULL: none */
@@ -90,10 +90,20 @@ static void *map_window(const moor_hold *hold, moor_block *b) {
   return NULL;
 }
 
+/* ---- in a forked child ---- */
+
+static moor_control child_counts;
+
+moor_control *moor_child_control(void) { return &child_counts; }
+
+/* Whether the counters of the block are there: those of a store are not, in a child. */
+static int counted(const moor_block *b) { return b->control == &child_counts || moor_alive(); }
+
 /* ---- the end ---- */
 
 /* Gives the cell back. The count of views is lowered first: after the release the store may be gone. */
 static void release(moor_block *b) {
+  if (b->cell == NULL) return;
   __atomic_fetch_sub(&b->control->views, 1, __ATOMIC_RELAXED);
   moor_cell_release(b->cell, b->control, b->unit);
   b->cell = NULL;
@@ -104,7 +114,7 @@ static void end(moor_block *b) {
   int saved = errno;
   /* Before the release: pages that were not written to are still the store's. */
   if (b->window != NULL) munmap(b->window, b->window_size);
-  if (b->cell != NULL && moor_alive()) {
+  if (counted(b)) {
     if (b->window != NULL) {
       __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED);
       __atomic_fetch_sub(&b->control->windows, 1, __ATOMIC_RELAXED);
@@ -189,7 +199,7 @@ static void take_over(moor_block *b, const moor_hold *hold, size_t dims, made *m
   b->cell = (moor_cell *)(uintptr_t)hold->cell;
   b->control = (moor_control *)(uintptr_t)hold->control;
   b->unit = hold->unit;
-  __atomic_fetch_add(&b->control->views, 1, __ATOMIC_RELAXED);
+  if (b->cell != NULL) __atomic_fetch_add(&b->control->views, 1, __ATOMIC_RELAXED);
   b->window = NULL;
   b->copy = NULL;
   if (hold->ndim > 0) memcpy(b->numbers, (const void *)(uintptr_t)hold->shape, (size_t)hold->ndim * sizeof(int64_t));
@@ -207,7 +217,7 @@ static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, ma
   size_t size = sizeof(moor_block) + 2 * dims * sizeof(int64_t) + meta_size + room;
   moor_block *b = malloc(size);
   if (b == NULL) {
-    moor_hold_release(hold);
+    if (hold->cell != 0) moor_hold_release(hold);
     return no_memory(size, "a view");
   }
   take_over(b, hold, dims, m);

@@ -25,8 +25,8 @@
  *   Keys        1 to MOOR_MAX_KEY bytes of any value; not terminated. (The Python package uses UTF-8 text.)
  *   Threads     Every function may be called from any thread at any time. Release callbacks too, and they take no
  *               lock, call no Go and are safe while the process exits.
- *   Fork        In a forked child every function that returns a status answers MOOR_ERR_FORKED at once; views taken before
- *               the fork stay readable and may be released.
+ *   Fork        In a forked child every function that returns a status answers MOOR_ERR_FORKED at once, but for those on
+ *               an open snapshot; views taken before the fork stay readable and may be released.
  *   Since       Everything here exists since ABI level 1.
  */
 #ifndef MOORAGE_H_
@@ -182,6 +182,7 @@ int32_t moor_abi_level(void);
 #define MOOR_ERR_FORMAT (-16)          /* a file is damaged or hostile */
 #define MOOR_ERR_SYSTEM (-17)          /* a system call failed; the text names it */
 #define MOOR_ERR_INTERNAL (-18)        /* a bug in Moorage; the text has what is known */
+#define MOOR_ERR_TIMEOUT (-19)         /* what was waited for did not come in time */
 
 /* "MOOR_ERR_CAPACITY" for -6, and so on; "MOOR_ERR_UNKNOWN" for a number that is none. Static. */
 const char *moor_status_name(int32_t status);
@@ -237,6 +238,7 @@ int32_t moor_store_close(moor_store store, uint32_t flags);
 /* flags of moor_put_options */
 #define MOOR_PUT_AS_BYTES 1u   /* moor_put_tensor: store the gathered bytes without dtype and shape */
 #define MOOR_PUT_NO_PROTECT 2u /* moor_commit: leave the pages writable; the caller promises to write no more */
+#define MOOR_PUT_ATOMIC 4u     /* moor_put_batch, moor_put_tensors: all or nothing, and all at one moment */
 
 typedef struct moor_put_options {
   uint32_t struct_size;
@@ -446,7 +448,10 @@ int32_t moor_get_tensors(moor_store store, const moor_keys *keys, uint32_t mode,
                          DLManagedTensorVersioned **tensors_out, int32_t *statuses_out);
 int32_t moor_get_buffers(moor_store store, const moor_keys *keys, uint32_t mode, moor_buffer *buffers_out,
                          int32_t *statuses_out);
-/* Key i is filled from part_ends[i-1] (0 for the first) to part_ends[i] of parts. results_out may be NULL. */
+/* Key i is filled from part_ends[i-1] (0 for the first) to part_ends[i] of parts. results_out may be NULL.
+ * With MOOR_PUT_ATOMIC the names appear at one moment: a snapshot, a batch of views and moor_wait see all of the set or
+ * nothing of it, while other puts, and gets of one object, go on meanwhile. An error of any key is then the error of the call,
+ * nothing is stored, and statuses_out and results_out are not written; a key that comes twice is INVALID_ARGUMENT. */
 int32_t moor_put_batch(moor_store store, const moor_keys *keys, const moor_part *parts, const uint64_t *part_ends,
                        const moor_put_options *options, moor_put_result *results_out, int32_t *statuses_out);
 int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor *const *tensors,
@@ -464,6 +469,56 @@ int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *co
 /* How many objects have a name, and how many tensors and buffers that this ABI handed out are not released yet and
  * still hold memory of the store. Cheap at any size of the store. Each pointer may be NULL. */
 int32_t moor_count_objects(moor_store store, uint64_t *objects_out, uint64_t *views_out);
+
+/* Waits until there is an object under every key at one moment. TIMEOUT after timeout_ns nanoseconds, CANCELLED when the
+ * store is closed meanwhile. 0 looks once; a very large number waits for ever. */
+int32_t moor_wait(moor_store store, const moor_keys *keys, uint64_t timeout_ns);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Snapshots: many objects viewed together
+ *
+ * A snapshot holds its objects as views do: through replace, remove, eviction and moor_store_close, until it is closed. It
+ * keeps address, dtype, shape and metadata of each on its own side: nothing below moor_snapshot_open asks the store, and all of it
+ * works in forked children too, of every generation, where nothing else does. What it hands out are views of their own,
+ * which may outlive it. Of a set that was put with MOOR_PUT_ATOMIC it has all or nothing; objects that are put one by one
+ * are each as they were at some time during moor_snapshot_open.
+ */
+typedef struct moor_snapshot {
+  uint64_t id;
+} moor_snapshot;
+
+/* Of these keys, in their order (a key may come more than once); NOT_FOUND names one that is missing. Or, with keys = NULL,
+ * of all keys that start with prefix, in no particular order: that goes through all names, in pieces that hold nobody up for long. */
+int32_t moor_snapshot_open(moor_store store, const moor_keys *keys, const void *prefix, uint64_t prefix_size,
+                           moor_snapshot *snapshot_out);
+/* Calls in flight end first. In a forked child it frees the child's memory; the objects stay held until the child ends. */
+int32_t moor_snapshot_close(moor_snapshot snapshot);
+/* The keys, in the order of their numbers. The memory is the snapshot's, valid until moor_snapshot_close. */
+int32_t moor_snapshot_get_keys(moor_snapshot snapshot, moor_keys *keys_out);
+/* The number of a key; NOT_FOUND. */
+int32_t moor_snapshot_find(moor_snapshot snapshot, const void *key, uint64_t key_size, uint64_t *index_out);
+/* As moor_get_tensor, moor_get_tensor_unversioned and moor_get_buffer, by number from 0. In a forked child a window for which
+ * the descriptor is missing becomes a copy, and is counted in moor_snapshot_info. */
+int32_t moor_snapshot_get_tensor(moor_snapshot snapshot, uint64_t index, uint32_t mode,
+                                 DLManagedTensorVersioned **tensor_out);
+int32_t moor_snapshot_get_tensor_unversioned(moor_snapshot snapshot, uint64_t index, uint32_t mode,
+                                             DLManagedTensor **tensor_out);
+int32_t moor_snapshot_get_buffer(moor_snapshot snapshot, uint64_t index, uint32_t mode, moor_buffer *buffer_out);
+
+#define MOOR_SNAPSHOT_FORKED 1u /* this process is a forked child of the one that opened it */
+
+typedef struct moor_snapshot_info {
+  uint32_t struct_size;
+  uint32_t flags;
+  uint64_t objects;
+  uint64_t bytes;               /* of all objects */
+  uint64_t child_windows;       /* of all snapshots in this process, if it is a forked child; moor_get_stats has */
+  uint64_t child_window_copies; /* those of the parent: windows mapped now, windows that had to be copies, */
+  uint64_t child_bytes_copied;  /* bytes copied out */
+} moor_snapshot_info;
+
+/* Set struct_size before the call; it is checked. */
+int32_t moor_snapshot_get_info(moor_snapshot snapshot, moor_snapshot_info *info_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Counters and upkeep

@@ -36,11 +36,13 @@ from .errors import (
     SystemFailureError,
     TooSmallError,
     UnsupportedError,
+    WaitTimeoutError,
 )
 from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
-    from .records import Borrow, Description, Stats
+    from .records import Borrow, Description, SnapshotInfo, Stats
+    from .snapshot import Snapshot
 
 __all__ = [
     "AlreadyAdoptedError",
@@ -65,17 +67,24 @@ __all__ = [
     "NoMemoryError",
     "NotFoundError",
     "ReadOnlyError",
+    "Snapshot",
+    "SnapshotInfo",
     "Stats",
     "Store",
     "SystemFailureError",
     "TooSmallError",
     "UnsupportedError",
+    "WaitTimeoutError",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Borrow", "Description", "Stats"):  # importing dataclasses would be half of our import
+    if name == "Snapshot":
+        from .snapshot import Snapshot
+
+        return Snapshot
+    if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
         from . import records
 
         return getattr(records, name)

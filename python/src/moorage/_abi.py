@@ -47,11 +47,13 @@ STATUS = {
     "MOOR_ERR_FORMAT": -16,
     "MOOR_ERR_SYSTEM": -17,
     "MOOR_ERR_INTERNAL": -18,
+    "MOOR_ERR_TIMEOUT": -19,
 }
 OK = 0
 NOT_FOUND = STATUS["MOOR_ERR_NOT_FOUND"]
 TOO_SMALL = STATUS["MOOR_ERR_TOO_SMALL"]
 CANCELLED = STATUS["MOOR_ERR_CANCELLED"]
+TIMEOUT = STATUS["MOOR_ERR_TIMEOUT"]
 FORKED = STATUS["MOOR_ERR_FORKED"]
 
 STORED, KEPT, ADOPTED = 0, 1, 2
@@ -62,6 +64,8 @@ HUGEPAGES = {"off": 0, "try": 1, "require": 2}
 PREFAULT = {"none": 0, "background": 1, "open": 2}
 CLOSE_WAIT = 1
 PUT_AS_BYTES = 1
+PUT_ATOMIC = 4
+SNAPSHOT_FORKED = 1
 BUFFER_READ_ONLY, BUFFER_TENSOR, BUFFER_COPIED = 1, 2, 4
 DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
@@ -226,6 +230,18 @@ class Stats(Structure):
     ]
 
 
+class SnapshotInfo(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("objects", c_uint64),
+        ("bytes", c_uint64),
+        ("child_windows", c_uint64),
+        ("child_window_copies", c_uint64),
+        ("child_bytes_copied", c_uint64),
+    ]
+
+
 Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
 
 
@@ -257,11 +273,13 @@ STRUCTS = {
     "moor_keys": Keys,
     "moor_stats": Stats,
     "moor_file_options": FileOptions,
+    "moor_snapshot_info": SnapshotInfo,
 }
 
 # A handle is a struct of one uint64_t, which every ABI we run on passes as that integer.
 _store = c_uint64
 _reservation = c_uint64
+_snapshot = c_uint64
 _out = c_void_p  # any out parameter: byref() of the right type, or an array
 _key = (c_char_p, c_uint64)
 _options = POINTER(PutOptions)
@@ -307,6 +325,15 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_exists": (c_int32, (_store, _keys, _out)),
     "moor_count_leading": (c_int32, (_store, _keys, _out)),
     "moor_count_objects": (c_int32, (_store, _out, _out)),
+    "moor_wait": (c_int32, (_store, _keys, c_uint64)),
+    "moor_snapshot_open": (c_int32, (_store, _keys, *_key, _out)),
+    "moor_snapshot_close": (c_int32, (_snapshot,)),
+    "moor_snapshot_get_keys": (c_int32, (_snapshot, _keys)),
+    "moor_snapshot_find": (c_int32, (_snapshot, *_key, _out)),
+    "moor_snapshot_get_tensor": (c_int32, (_snapshot, c_uint64, c_uint32, _out)),
+    "moor_snapshot_get_tensor_unversioned": (c_int32, (_snapshot, c_uint64, c_uint32, _out)),
+    "moor_snapshot_get_buffer": (c_int32, (_snapshot, c_uint64, c_uint32, POINTER(Buffer))),
+    "moor_snapshot_get_info": (c_int32, (_snapshot, POINTER(SnapshotInfo))),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),
     "moor_import_safetensors": (c_int32, (_store, c_char_p, *_key, POINTER(FileOptions), _out)),
@@ -315,7 +342,12 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 # Called without argtypes: converting an argument costs more than some of these calls. The caller passes ctypes
 # objects of the right width for all that is wider than an int.
-HOT = frozenset({"moor_get_tensor", "moor_get_tensor_unversioned", "moor_get_buffer", "moor_get_tensors"})
+HOT = frozenset(
+    {
+        "moor_get_tensor", "moor_get_tensor_unversioned", "moor_get_buffer", "moor_get_tensors",
+        "moor_snapshot_get_tensor", "moor_snapshot_get_tensor_unversioned", "moor_snapshot_get_buffer",
+    }
+)  # fmt: skip
 
 # What capi/py*.c export for this package, called with the GIL held.
 PYTHON_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {

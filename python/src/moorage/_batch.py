@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import _abi
-from .errors import MoorageError
+from . import _abi, _memory
+from .errors import MoorageError, UnsupportedError
 
 
 class BatchPut:
@@ -58,3 +58,47 @@ class BatchPut:
         except (MoorageError, TypeError, ValueError) as error:
             self.results[key] = error
             self.first = self.first or error
+
+
+class Structs:
+    """Makes structs of any tensors that a store takes, and keeps what they borrow until `end`. `torch` and `numpy`, our
+    modules, are None as long as nobody has imported them.
+    """
+
+    def __init__(self, torch: Any, numpy: Any, plain: Any) -> None:
+        self._torch = torch
+        self._numpy = numpy
+        self._plain = plain
+        self._kept: list[Any] = []
+
+    def of(self, t: Any, name: str) -> Any:
+        torch, numpy = self._torch, self._numpy
+        if torch is not None and isinstance(t, torch.Tensor):
+            t = torch.prepare(t)
+            if t.device.type != "cpu":
+                t = t.cpu()
+            self._kept.append(t)
+            return torch.struct(t)
+        if numpy is not None and isinstance(t, (numpy.np.ndarray, numpy.np.generic)):
+            return self._of_array(*numpy.prepare(t))
+        if hasattr(t, "__dlpack__"):
+            managed = self._plain.capsules.of_producer(t)
+            self._kept.append(managed)
+            return managed.dl_tensor
+        raise TypeError(
+            f"{name} must be a torch tensor, a numpy array or anything with __dlpack__, not {type(t).__name__}"
+        )
+
+    def _of_array(self, array: Any, triple: Any) -> Any:
+        loan = _memory.strided(array)
+        if loan is None:
+            raise UnsupportedError(f"t, an array of dtype {array.dtype}, gives no buffer; put a copy of it")
+        self._kept.append(loan)
+        steps = tuple([step // loan.itemsize for step in loan.strides])
+        return _memory.tensor_struct(loan.address, triple, loan.shape, steps)
+
+    def end(self) -> None:
+        for one in self._kept:
+            if type(one) is _memory.Loan:
+                one.end()
+        self._kept.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -71,3 +72,16 @@ def shape(value: Any) -> tuple[int, ...]:
     if len(numbers) > _abi.MAX_DIMS or not all(0 <= n < 2**63 for n in numbers):
         raise InvalidArgumentError(f"shape must have at most {_abi.MAX_DIMS} sizes from 0 to 2**63 - 1: {numbers}")
     return numbers
+
+
+def seconds(value: Any, name: str) -> float:
+    """A time to wait. None is for ever."""
+    if value is None:
+        return math.inf
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}") from None
+    if not number >= 0:
+        raise InvalidArgumentError(f"{name} must be 0 or more seconds, not {number}")
+    return number

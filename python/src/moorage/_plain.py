@@ -128,6 +128,17 @@ class PlainCalls:
         )
         return None if status else [s if s < 0 else r.outcome for s, r in zip(statuses, results)]
 
+    def put_set(self, keys: list[Any], structs: list[Any], if_exists: int) -> Any:
+        """All or nothing: outcomes, or a status."""
+        packed = PackedKeys(keys)
+        count = len(keys)
+        pointers = (POINTER(_abi.DLTensor) * max(count, 1))(*map(pointer, structs))
+        results, statuses = (_abi.PutResult * max(count, 1))(), (c_int32 * max(count, 1))()
+        status: int = self._library.c.moor_put_tensors(
+            self._store, packed.pointer(), pointers, PutCall(if_exists, flags=_abi.PUT_ATOMIC).options, results, statuses
+        )
+        return status or [r.outcome for r in results[:count]]
+
     def put_tensor(self, key: Any, tensor: Any, if_exists: int, meta: Any) -> None:
         """There is no quick way: None sends the caller to `put_struct`."""
 

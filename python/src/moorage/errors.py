@@ -29,6 +29,7 @@ __all__ = [
     "SystemFailureError",
     "TooSmallError",
     "UnsupportedError",
+    "WaitTimeoutError",
 ]
 
 
@@ -55,8 +56,8 @@ class ClosedError(BadHandleError):
 
 
 class ForkedError(MoorageError, RuntimeError):
-    """The store was used in a forked child. Views taken before the fork stay readable there; for anything else start
-    processes with the "spawn" or "forkserver" method.
+    """The store was used in a forked child. Views taken before the fork stay readable there, and a snapshot can be
+    read; for anything else start processes with the "spawn" or "forkserver" method.
     """
 
     status = -3
@@ -156,9 +157,16 @@ class InternalError(MoorageError, RuntimeError):
     status = -18
 
 
+class WaitTimeoutError(MoorageError, TimeoutError):
+    """What was waited for did not come in time; the text names a key that is missing."""
+
+    status = -19
+
+
 BY_STATUS: dict[int, type[MoorageError]] = {kind.status: kind for kind in MoorageError.__subclasses__() if kind.status}
 
 _FORK_REMEDY = (
+    "take a snapshot before the fork (store.snapshot()) and read from that, or "
     'start worker processes with the "spawn" or "forkserver" method, for example '
     'multiprocessing.set_start_method("forkserver"), and open a store there'
 )

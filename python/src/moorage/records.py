@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Borrow", "Description", "Stats"]
+__all__ = ["Borrow", "Description", "SnapshotInfo", "Stats"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,23 @@ class Borrow:
     """Made by `empty`, and not adopted yet."""
     child: bool
     """Kept for a forked child."""
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """What a snapshot holds, from `Snapshot.info`."""
+
+    objects: int
+    nbytes: int
+    """Bytes of all of them."""
+    forked: bool
+    """This process is a forked child of the one that took it. The rest counts what all snapshots did in this child;
+    in the process that took them see `Store.stats`."""
+    child_windows: int
+    """Copy-on-write windows mapped now."""
+    child_window_copies: int
+    """Windows that had to be copies: the descriptor was closed, or mappings ran out."""
+    child_bytes_copied: int
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import byref, c_uint64, c_void_p
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from .records import Borrow, Description, Stats
+    from .snapshot import Snapshot
 
 __all__ = ["IfExists", "Mode", "Store"]
 
@@ -57,8 +59,8 @@ class Store:
     prefault     "none", "background" or "open": whether memory is touched before it is used.
 
     Keys are str of 1 to 4096 bytes in UTF-8. Any number of threads may use a store at once. A store belongs to its
-    process: in a forked child every operation raises ForkedError, while views taken before stay readable. It cannot be
-    pickled. It is true even when it is empty, and cannot be iterated over; see `keys`.
+    process: in a forked child every operation raises ForkedError, while views taken before stay readable, and a
+    `snapshot` taken before can be read. It cannot be pickled. It is true even when it is empty, and cannot be iterated over; see `keys`.
 
     All exceptions are MoorageError (see moorage.errors), TypeError for arguments of a wrong type.
     """
@@ -285,16 +287,25 @@ class Store:
         )
 
     def put_tensors(
-        self, items: Mapping[str, Any] | Iterable[tuple[str, Any]], *, if_exists: IfExists = "replace"
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        if_exists: IfExists = "replace",
+        atomic: bool = False,
     ) -> dict[str, bool]:
         """Stores many tensors: a mapping, or pairs of key and tensor. Cheaper than one by one, and the same otherwise.
 
+        atomic  all names appear at one moment: `snapshot`, `get_tensors`, `exists` of several keys and `wait` see the
+                whole set or nothing of it. Gets of one object and other puts go on meanwhile.
+
         Returns for each key whether it was stored (False: kept, see `put`). When some cannot be stored the others
         still are, and the first failure is raised; its attribute `results` then has for every key True, False or the
-        exception.
+        exception. With `atomic` an exception means that nothing was stored; a key that comes twice is one.
         """
         how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
         pairs = [(key, t) for key, t in (items.items() if isinstance(items, Mapping) else items)]
+        if atomic:
+            return self._put_set(pairs, how)
 
         def put_one(key: Any, t: Any) -> bool:
             return self.put_tensor(key, t, if_exists=if_exists)
@@ -305,6 +316,18 @@ class Store:
             batch.first.results = batch.results  # type: ignore[attr-defined]
             raise batch.first
         return batch.results
+
+    def _put_set(self, pairs: list[tuple[Any, Any]], how: int) -> dict[str, bool]:
+        structs = _batch.Structs(_imported("torch") and self._torch(), _imported("numpy") and self._numpy(), self._plain)
+        try:
+            outcomes = self._plain.put_set(
+                [key for key, _ in pairs], [structs.of(t, f"the tensor of key {key!r}") for key, t in pairs], how
+            )
+        finally:
+            structs.end()
+        if type(outcomes) is int:
+            self._look.fail(outcomes)
+        return {key: outcome != _abi.KEPT for (key, _), outcome in zip(pairs, outcomes)}
 
     def put_parts(self, key: str, *parts: Any, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
         """Stores the concatenation of several buffers as one object of bytes, each copied once.
@@ -594,6 +617,48 @@ class Store:
         if dtype is not None and not hasattr(module.torch, dtype):
             raise UnsupportedError(f"torch has no dtype {dtype}; get_buffer gives the bytes")
 
+    # ---- many at one moment ----
+
+    def snapshot(self, keys: Iterable[str] | None = None, prefix: str = "") -> Snapshot:
+        """Objects as they are at one moment, all held, as an immutable mapping that also works in forked children.
+
+        keys    which; NotFoundError (a KeyError) names one that is missing
+        prefix  without `keys`: all keys that start with it. That goes through all names of the store, in pieces that
+                hold nobody up for long.
+
+        Of what was put with `put_tensors(atomic=True)`, `put_state_dict` or `import_safetensors` it has a whole set or
+        nothing; objects that are put one by one are each as they were at some time during the call.
+        """
+        from . import snapshot
+
+        if keys is not None and prefix:
+            raise InvalidArgumentError("keys and prefix are both given; prefix is for a snapshot without keys")
+        start, handle = _lib.encode_key(prefix), c_uint64()
+        packed = None if keys is None else _lib.PackedKeys(_lib.key_list(keys))
+        status = self._c.moor_snapshot_open(
+            self._id, packed and packed.pointer(), start, len(start), byref(handle)
+        )
+        self._check(status)
+        return snapshot.Snapshot(self._library, self._route_name, handle.value, self._look.mode)
+
+    def wait(self, keys: Iterable[str], timeout: float | None) -> None:
+        """Waits until there is an object under every key at one moment.
+
+        timeout  seconds; None waits for ever, 0 looks once
+
+        Raises WaitTimeoutError (a TimeoutError), CancelledError when the store is closed meanwhile. Ctrl-C is heard.
+        """
+        packed = _lib.PackedKeys(_lib.key_list(keys))
+        left = _parse.seconds(timeout, "timeout")
+        end = time.monotonic() + left
+        while True:
+            # In pieces: Python hears signals only in between.
+            status = self._c.moor_wait(self._id, packed.pointer(), int(min(max(left, 0), _WAIT_PIECE) * 1e9))
+            left = end - time.monotonic()
+            if status != _abi.TIMEOUT or left <= 0:
+                break
+        self._check(status)
+
     # ---- names ----
 
     @overload
@@ -866,8 +931,9 @@ class Store:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "a Store cannot be pickled or copied: its memory belongs to this process. Send the tensors themselves, or "
-            "open a store in the other process"
+            "a Store cannot be pickled or copied: its memory belongs to this process. A forked worker inherits a snapshot "
+            "(store.snapshot(), before the fork) and reads from it; to other processes send the tensors themselves, or "
+            "open a store there"
         )
 
     def __repr__(self) -> str:
@@ -902,6 +968,7 @@ class _Later:
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
 _STAGE_FROM = 64 << 10  # bytes
+_WAIT_PIECE = 0.05  # seconds
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
 _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
 

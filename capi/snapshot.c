@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Snapshots: many views held together, with everything that is needed to hand them out kept on this side, in ordinary
+ * memory. A forked child inherits that memory, and what a snapshot views at the fork stays as long as the child lives:
+ * so a look-up there needs neither Go nor the cells, which a child does not have.
+ *
+ * A handle leads to a slot that counts who is at work with the snapshot; no lock is taken for that, since a child may
+ * inherit a lock that nobody there will ever release.
+ */
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+typedef unsigned long long ull;
+
+typedef struct snapshot {
+  uint64_t count, bytes;
+  moor_hold *holds; /* shape and meta point into facts */
+  char *facts;      /* shapes, then user metadata */
+  char *keys;       /* one behind the other */
+  uint64_t *ends;
+  uint32_t *table; /* number of a key + 1, 0 = empty; places is a power of two */
+  uint64_t places;
+} snapshot;
+
+/* ---- handles: {kind, serial, slot}, as in internal/handle ---- */
+
+#define KIND (3ULL << 56)
+#define SLOT_BITS 20
+#define SERIAL_BITS 36
+#define OPEN (1ULL << 27) /* in a slot's word: {serial : 36, open : 1, users : 27} */
+#define USERS (OPEN - 1)
+#define SERIAL_SHIFT 28
+#define CHUNK 1024
+#define CHUNKS ((1u << SLOT_BITS) / CHUNK)
+
+typedef struct slot {
+  uint64_t word; /* atomic */
+  snapshot *s;   /* set before word is open */
+} slot;
+
+static slot *chunks[CHUNKS]; /* atomic; never freed */
+static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t first_free; /* no slot below it is free, nearly always; atomic */
+
+static slot *slot_at(uint64_t index) {
+  slot *chunk = __atomic_load_n(&chunks[index / CHUNK], __ATOMIC_ACQUIRE);
+  return chunk == NULL ? NULL : chunk + index % CHUNK;
+}
+
+/* The slot at index, made if need be. NULL: no memory. adding is held. */
+static slot *make_slot(uint64_t index) {
+  if (slot_at(index) == NULL) {
+    slot *chunk = calloc(CHUNK, sizeof *chunk);
+    if (chunk == NULL) return NULL;
+    __atomic_store_n(&chunks[index / CHUNK], chunk, __ATOMIC_RELEASE);
+  }
+  return slot_at(index);
+}
+
+/* Gives s a handle; 0 when there is no memory for one. */
+static uint64_t add(snapshot *s) {
+  uint64_t id = 0;
+  pthread_mutex_lock(&adding);
+  uint32_t from = __atomic_load_n(&first_free, __ATOMIC_ACQUIRE);
+  for (uint32_t index = from; index < 1u << SLOT_BITS; index++) {
+    slot *at = make_slot(index);
+    if (at == NULL) break;
+    uint64_t word = __atomic_load_n(&at->word, __ATOMIC_ACQUIRE), serial = (word >> SERIAL_SHIFT) + 1;
+    if ((word & (OPEN | USERS)) != 0 || serial >= 1ULL << SERIAL_BITS) continue;
+    /* Should somebody have lowered it meanwhile, it stays. */
+    __atomic_compare_exchange_n(&first_free, &from, index + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    at->s = s;
+    __atomic_store_n(&at->word, serial << SERIAL_SHIFT | OPEN | 1, __ATOMIC_RELEASE);
+    id = KIND | serial << SLOT_BITS | index;
+    break;
+  }
+  pthread_mutex_unlock(&adding);
+  return id;
+}
+
+static slot *slot_of(uint64_t id) {
+  if (id >> 56 != KIND >> 56) return NULL;
+  return slot_at(id & ((1u << SLOT_BITS) - 1));
+}
+
+static uint64_t serial_of(uint64_t id) { return id >> SLOT_BITS & ((1ULL << SERIAL_BITS) - 1); }
+
+/* Counts the caller in. NULL: the handle is not an open one. End with leave. */
+static snapshot *enter(moor_snapshot handle, slot **slot_out) {
+  slot *at = slot_of(handle.id);
+  if (at == NULL) return NULL;
+  uint64_t word = __atomic_load_n(&at->word, __ATOMIC_ACQUIRE);
+  do {
+    if (word >> SERIAL_SHIFT != serial_of(handle.id) || (word & OPEN) == 0) return NULL;
+  } while (!__atomic_compare_exchange_n(&at->word, &word, word + 1, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+  *slot_out = at;
+  return at->s;
+}
+
+static void drop(snapshot *s);
+
+/* The last one out gives the snapshot back. The slot is free from the moment its count is zero. */
+static void leave(slot *at, uint64_t id) {
+  snapshot *s = at->s;
+  uint32_t index = (uint32_t)(id & ((1u << SLOT_BITS) - 1)), low = __atomic_load_n(&first_free, __ATOMIC_ACQUIRE);
+  if ((__atomic_sub_fetch(&at->word, 1, __ATOMIC_ACQ_REL) & (OPEN | USERS)) != 0) return;
+  while (index < low && !__atomic_compare_exchange_n(&first_free, &low, index, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  }
+  drop(s);
+}
+
+static int32_t bad_handle(void) {
+  return moor_fail(MOOR_ERR_BAD_HANDLE, "snapshot is not an open handle of its kind (zero, closed, or another object's)");
+}
+
+/* ---- making one ---- */
+
+static void free_parts(snapshot *s) {
+  free(s->holds);
+  free(s->facts);
+  free(s->keys);
+  free(s->ends);
+  free(s->table);
+  free(s);
+}
+
+/* A forked child has no cells; what it inherited stays until it ends. */
+static void drop(snapshot *s) {
+  if (moor_alive() && s->count > 0) {
+    moor_control *control = (moor_control *)(uintptr_t)s->holds[0].control;
+    __atomic_fetch_sub(&control->views, s->count, __ATOMIC_RELAXED); /* first: after the releases the store may be gone */
+    for (uint64_t i = 0; i < s->count; i++) moor_hold_release(&s->holds[i]);
+  }
+  free_parts(s);
+}
+
+int32_t moor_gather_room(moor_gathered *g, uint64_t count, uint64_t key_bytes) {
+  g->holds = malloc((size_t)count * sizeof *g->holds + 1);
+  g->ends = malloc((size_t)count * sizeof *g->ends + 1);
+  g->keys = malloc((size_t)key_bytes + 1);
+  g->count = count;
+  if (g->holds != NULL && g->ends != NULL && g->keys != NULL) return MOOR_OK;
+  free(g->holds);
+  free(g->ends);
+  free(g->keys);
+  g->holds = NULL;
+  return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for a snapshot of %llu objects", (ull)count);
+}
+
+static const char *key_at(const snapshot *s, uint64_t i, uint64_t *size_out) {
+  uint64_t begin = i > 0 ? s->ends[i - 1] : 0;
+  *size_out = s->ends[i] - begin;
+  return s->keys + begin;
+}
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo), folded. */
+static uint64_t place_of(const snapshot *s, const void *key, uint64_t size) {
+  uint64_t h = 0xcbf29ce484222325ULL;
+  for (uint64_t i = 0; i < size; i++) h = (h ^ ((const unsigned char *)key)[i]) * 0x100000001b3ULL;
+  return (h ^ h >> 32) & (s->places - 1);
+}
+
+static int find(const snapshot *s, const void *key, uint64_t size, uint64_t *index_out) {
+  for (uint64_t at = place_of(s, key, size); s->table[at] != 0; at = (at + 1) & (s->places - 1)) {
+    uint64_t known_size;
+    const char *known = key_at(s, s->table[at] - 1, &known_size);
+    if (known_size == size && memcmp(known, key, (size_t)size) == 0) {
+      *index_out = s->table[at] - 1;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+static int make_table(snapshot *s) {
+  s->places = 2;
+  while (s->places < 2 * s->count) s->places *= 2;
+  s->table = calloc((size_t)s->places, sizeof *s->table);
+  if (s->table == NULL) return 0;
+  for (uint64_t i = 0; i < s->count; i++) {
+    uint64_t size, at;
+    const char *key = key_at(s, i, &size);
+    for (at = place_of(s, key, size); s->table[at] != 0;) at = (at + 1) & (s->places - 1);
+    s->table[at] = (uint32_t)(i + 1);
+  }
+  return 1;
+}
+
+/* Copies shapes and metadata out of the records, which a child does not have. */
+static int copy_facts(snapshot *s) {
+  size_t shapes = 0, metas = 0;
+  for (uint64_t i = 0; i < s->count; i++) {
+    shapes += (size_t)(s->holds[i].ndim > 0 ? s->holds[i].ndim : 0) * sizeof(int64_t);
+    metas += s->holds[i].meta_size;
+  }
+  s->facts = malloc(shapes + metas + 1);
+  if (s->facts == NULL) return 0;
+  char *shape = s->facts, *meta = s->facts + shapes;
+  for (uint64_t i = 0; i < s->count; i++) {
+    moor_hold *h = &s->holds[i];
+    size_t size = (size_t)(h->ndim > 0 ? h->ndim : 0) * sizeof(int64_t);
+    if (size > 0) memcpy(shape, (const void *)(uintptr_t)h->shape, size);
+    if (h->meta_size > 0) memcpy(meta, (const void *)(uintptr_t)h->meta, h->meta_size);
+    h->shape = (uintptr_t)shape;
+    h->meta = (uintptr_t)meta;
+    shape += size;
+    meta += h->meta_size;
+    s->bytes += h->size;
+  }
+  return 1;
+}
+
+/* Takes over what was gathered, in any case. */
+static snapshot *make(moor_gathered *g) {
+  snapshot *s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    for (uint64_t i = 0; i < g->count; i++) moor_hold_release(&g->holds[i]);
+    free(g->holds);
+    free(g->ends);
+    free(g->keys);
+    return NULL;
+  }
+  s->count = g->count;
+  s->holds = g->holds;
+  s->ends = g->ends;
+  s->keys = g->keys;
+  if (s->count > 0) {
+    moor_control *control = (moor_control *)(uintptr_t)s->holds[0].control;
+    __atomic_fetch_add(&control->views, s->count, __ATOMIC_RELAXED);
+  }
+  if (copy_facts(s) && make_table(s)) return s;
+  drop(s);
+  return NULL;
+}
+
+int32_t moor_snapshot_open(moor_store store, const moor_keys *keys, const void *prefix, uint64_t prefix_size,
+                           moor_snapshot *snapshot_out) {
+  MOOR_ENTER();
+  if (keys != NULL) {
+    MOOR_TRY(moor_check_keys(keys));
+    if (prefix_size > 0) {
+      return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "keys and prefix are both given; prefix goes with keys = NULL");
+    }
+  }
+  MOOR_TRY(moor_check_prefix(prefix, prefix_size));
+  MOOR_NOT_NULL(snapshot_out);
+  moor_gathered gathered = {0};
+  MOOR_TRY(moorgo_snapshot(store.id, keys, MOOR_USED(prefix, prefix_size), prefix_size, &gathered));
+  snapshot *s = make(&gathered);
+  uint64_t id = s == NULL ? 0 : add(s);
+  if (id == 0) {
+    if (s != NULL) drop(s);
+    return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for a snapshot of %llu objects, or a million snapshots are open",
+                     (ull)gathered.count);
+  }
+  snapshot_out->id = id;
+  return MOOR_OK;
+}
+
+int32_t moor_snapshot_close(moor_snapshot handle) {
+  slot *at = slot_of(handle.id);
+  if (at == NULL) return bad_handle();
+  uint64_t word = __atomic_load_n(&at->word, __ATOMIC_ACQUIRE);
+  do {
+    if (word >> SERIAL_SHIFT != serial_of(handle.id) || (word & OPEN) == 0) return bad_handle();
+  } while (!__atomic_compare_exchange_n(&at->word, &word, word & ~OPEN, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+  leave(at, handle.id);
+  return MOOR_OK;
+}
+
+/* ---- looking ---- */
+
+int32_t moor_snapshot_get_keys(moor_snapshot handle, moor_keys *keys_out) {
+  slot *at;
+  MOOR_NOT_NULL(keys_out);
+  const snapshot *s = enter(handle, &at);
+  if (s == NULL) return bad_handle();
+  *keys_out = (moor_keys){s->keys, s->ends, s->count};
+  leave(at, handle.id);
+  return MOOR_OK;
+}
+
+int32_t moor_snapshot_find(moor_snapshot handle, const void *key, uint64_t key_size, uint64_t *index_out) {
+  slot *at;
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_NOT_NULL(index_out);
+  const snapshot *s = enter(handle, &at);
+  if (s == NULL) return bad_handle();
+  int found = find(s, key, key_size, index_out);
+  leave(at, handle.id);
+  if (found) return MOOR_OK;
+  return moor_fail(MOOR_ERR_NOT_FOUND, "the snapshot has no object under this key");
+}
+
+/* A hold of its own on number index, for one view more. The snapshot counts already, so the pair of the cell stays as it
+ * is (core/arena/model, clone). In a forked child there is no cell, and nothing to count. */
+static int32_t hold_of(moor_snapshot handle, uint64_t index, moor_hold *hold_out, slot **slot_out) {
+  const snapshot *s = enter(handle, slot_out);
+  if (s == NULL) return bad_handle();
+  if (index >= s->count) {
+    leave(*slot_out, handle.id);
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "index is %llu; the snapshot has %llu objects", (ull)index,
+                     (ull)s->count);
+  }
+  *hold_out = s->holds[index];
+  if (moor_alive()) {
+    __atomic_fetch_add(&((moor_cell *)(uintptr_t)hold_out->cell)->word, 1, __ATOMIC_RELAXED);
+  } else {
+    hold_out->cell = 0;
+    hold_out->control = (uintptr_t)moor_child_control();
+  }
+  return MOOR_OK;
+}
+
+int32_t moor_snapshot_get_tensor(moor_snapshot handle, uint64_t index, uint32_t mode,
+                                 DLManagedTensorVersioned **tensor_out) {
+  moor_hold hold;
+  slot *at;
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(tensor_out);
+  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  int32_t status = moor_view_tensor(&hold, mode, tensor_out);
+  leave(at, handle.id); /* after: shape and metadata are the snapshot's */
+  return status;
+}
+
+int32_t moor_snapshot_get_tensor_unversioned(moor_snapshot handle, uint64_t index, uint32_t mode,
+                                             DLManagedTensor **tensor_out) {
+  moor_hold hold;
+  slot *at;
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(tensor_out);
+  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  int32_t status = moor_view_tensor_unversioned(&hold, mode, tensor_out);
+  leave(at, handle.id);
+  return status;
+}
+
+int32_t moor_snapshot_get_buffer(moor_snapshot handle, uint64_t index, uint32_t mode, moor_buffer *buffer_out) {
+  moor_hold hold;
+  slot *at;
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_NOT_NULL(buffer_out);
+  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  int32_t status = moor_view_buffer(&hold, mode, buffer_out);
+  leave(at, handle.id);
+  return status;
+}
+
+int32_t moor_snapshot_get_info(moor_snapshot handle, moor_snapshot_info *info_out) {
+  slot *at;
+  MOOR_NOT_NULL(info_out);
+  MOOR_TRY(moor_check_output_struct(info_out->struct_size, sizeof *info_out, "info_out"));
+  const snapshot *s = enter(handle, &at);
+  if (s == NULL) return bad_handle();
+  const moor_control *child = moor_child_control();
+  info_out->flags = moor_alive() ? 0 : MOOR_SNAPSHOT_FORKED;
+  info_out->objects = s->count;
+  info_out->bytes = s->bytes;
+  info_out->child_windows = __atomic_load_n(&child->windows, __ATOMIC_RELAXED);
+  info_out->child_window_copies = __atomic_load_n(&child->window_copies, __ATOMIC_RELAXED);
+  info_out->child_bytes_copied = __atomic_load_n(&child->copied_out, __ATOMIC_RELAXED);
+  leave(at, handle.id);
+  return MOOR_OK;
+}
