@@ -285,6 +285,28 @@ def test_p2_a_child_that_writes_changes_nothing(store: moorage.Store) -> None:
     window = room = None
 
 
+def test_p2_a_child_cannot_reach_adopted_memory() -> None:
+    """It reads the producer's array as its parent does, and has no way to the bytes but the read-only one."""
+    size = 5 << 20
+    with moorage.Store("16MiB") as store:
+        room = store.empty(size, "uint8")
+        room[:] = 7
+        part = room[5:]  # the array itself is told by adopt, and raises
+        assert store.adopt("k", room)
+
+        def work() -> bool:
+            same = bool((room == 7).all())
+            part[:] = 9
+            with open("/proc/self/maps", encoding="utf-8") as maps:
+                ways = [line.split()[1] for line in maps if line.rstrip().endswith("/memfd:moorage (deleted)")]
+            return same and bool((part == 9).all()) and len(ways) >= 2 and not any("w" in w and "s" in w for w in ways)
+
+        assert in_child(work) == "True"
+        array = store.get_array("k")
+        assert bool((room == 7).all()) and bool((array == 7).all())
+        del array, room, part
+
+
 def test_p2_readers_never_see_half_of_a_replacement(store: moorage.Store) -> None:
     put(store, "k", 1)
     done = threading.Event()
