@@ -304,7 +304,7 @@ def test_p2_a_child_cannot_reach_adopted_memory() -> None:
         assert in_child(work) == "True"
         array = store.get_array("k")
         assert bool((room == 7).all()) and bool((array == 7).all())
-        del array, room, part
+        array = room = part = None
 
 
 def test_p2_readers_never_see_half_of_a_replacement(store: moorage.Store) -> None:
