@@ -73,6 +73,7 @@ typedef struct moor_control {
   uint64_t window_copies; /* windows that had to be copies; atomic */
   uint64_t views;         /* tensors and buffers handed out that hold a cell; atomic */
   uint64_t copied_out;    /* bytes copied out of the store; atomic */
+  uint64_t asked;         /* gets that only learnt the size, which the caller had no room for; atomic */
 } moor_control;
 
 /* The words of the process (Process in Go). */

@@ -87,6 +87,8 @@ var pythonMutations = []mutation{
 		"\ts.counters.copiedIn.Add(uint64(n))\n", ""}}},
 	{"P6", "copies out are counted", p6 + "every_byte_that_is_copied_is_counted", python, nil, []edit{{"capi/scatter.c",
 		"  __atomic_fetch_add(&control->copied_out, n, __ATOMIC_RELAXED);", "  (void)control;"}}},
+	{"P6", "asking for the size is no get", p6 + "operations_are_counted", python, nil, []edit{{"capi/entry_get.c",
+		"    __atomic_fetch_add(&control->asked, 1, __ATOMIC_RELAXED);", "    (void)control;"}}},
 	{"P6", "copies in place of windows are counted", p6 + "every_byte_that_is_copied_is_counted", python, nil, []edit{{"capi/view.c",
 		"  __atomic_fetch_add(&b->control->copied_out, hold->size, __ATOMIC_RELAXED);", ""}}},
 	{"P6", "what was replaced counts as borrowed", p6 + "what_is_borrowed_can_be_seen", python, nil, []edit{{"core/stats.go",
