@@ -195,7 +195,7 @@ func (r *Region) Protect(off, n uint64) error {
 		return err
 	}
 	if r.parked(n) && r.intoPark(from, n) != nil {
-		r.park.base.Store(0)
+		r.park.base.Store(0) // leaves it mapped: what fills the hole is not ours to unmap
 	}
 	if err := r.sys.mprotect(r.writer+uintptr(from), uintptr(n), unix.PROT_READ); err != nil {
 		return errors.Join(fail(op, err), r.comeBack(from, n))
