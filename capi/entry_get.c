@@ -8,35 +8,34 @@
 #include "check.h"
 #include "scatter.h"
 
+static int32_t look_up(moor_store store, const void *key, uint64_t key_size, uint32_t mode, const void *out,
+                       const char *name, moor_hold *hold) {
+  MOOR_TRY(moor_check_key(key, key_size));
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_TRY(moor_check_not_null(out, name));
+  return moorgo_get(store.id, key, key_size, hold);
+}
+
 int32_t moor_get_tensor(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
                         DLManagedTensorVersioned **tensor_out) {
   MOOR_ENTER();
-  MOOR_TRY(moor_check_key(key, key_size));
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(tensor_out);
   moor_hold hold;
-  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  MOOR_TRY(look_up(store, key, key_size, mode, tensor_out, "tensor_out", &hold));
   return moor_view_tensor(&hold, mode, tensor_out);
 }
 
 int32_t moor_get_tensor_unversioned(moor_store store, const void *key, uint64_t key_size, uint32_t mode,
                                     DLManagedTensor **tensor_out) {
   MOOR_ENTER();
-  MOOR_TRY(moor_check_key(key, key_size));
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(tensor_out);
   moor_hold hold;
-  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  MOOR_TRY(look_up(store, key, key_size, mode, tensor_out, "tensor_out", &hold));
   return moor_view_tensor_unversioned(&hold, mode, tensor_out);
 }
 
 int32_t moor_get_buffer(moor_store store, const void *key, uint64_t key_size, uint32_t mode, moor_buffer *buffer_out) {
   MOOR_ENTER();
-  MOOR_TRY(moor_check_key(key, key_size));
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(buffer_out);
   moor_hold hold;
-  MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
+  MOOR_TRY(look_up(store, key, key_size, mode, buffer_out, "buffer_out", &hold));
   return moor_view_buffer(&hold, mode, buffer_out);
 }
 
@@ -50,6 +49,8 @@ int32_t moor_get(moor_store store, const void *key, uint64_t key_size, void *out
   MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
   uint64_t size = hold.size, copied;
   if (size > capacity) {
+    moor_control *control = (moor_control *)(uintptr_t)hold.control;
+    __atomic_fetch_add(&control->asked, 1, __ATOMIC_RELAXED);
     moor_hold_release(&hold);
     *size_out = size;
     return moor_fail(MOOR_ERR_TOO_SMALL, "the object has %llu bytes, and capacity is %llu", (unsigned long long)size,

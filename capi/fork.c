@@ -4,8 +4,8 @@
  *
  * A forked child goes on reading the views that it inherited. Its epoch is published before the fork, so that nothing
  * which was viewed then is reused while it lives. Its end is told by a pipe, and proved by a page of memory that it
- * keeps mapped: a child may close descriptors that it does not know. In the child the writer mapping becomes private, so
- * that it cannot change a byte of its parent's.
+ * keeps mapped: a child may close descriptors that it does not know. In the child the writer mapping becomes private and
+ * the park goes, so that it cannot change a byte of its parent's.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -59,6 +59,7 @@ static uint32_t region_count; /* guarded by fork_mutex */
 static void fill(moor_region *slot, const moor_region *with) {
   __atomic_store_n(&changes, changes + 1, __ATOMIC_RELAXED);
   slot->fd = with->fd;
+  slot->park = with->park;
   slot->dev = with->dev;
   slot->ino = with->ino;
   __atomic_store_n(&slot->huge, with->huge, __ATOMIC_RELEASE);
@@ -94,11 +95,10 @@ static int identity(int fd, uint64_t *dev, uint64_t *ino) {
   return 1;
 }
 
-/* The fork lock is held. NULL: no memory, or fd is not an open file. */
-moor_region *moor_region_add(int32_t fd, uint64_t writer, uint64_t reader, uint64_t len, uint32_t huge,
-                             uint64_t records) {
-  moor_region r = {.fd = fd, .huge = huge, .writer = writer, .reader = reader, .len = len, .records = records};
-  if (len == 0 || !identity(fd, &r.dev, &r.ino)) return NULL;
+/* The fork lock is held. NULL: no memory, or its descriptor is not an open file. */
+moor_region *moor_region_add(const moor_region *like) {
+  moor_region r = *like;
+  if (r.len == 0 || !identity(r.fd, &r.dev, &r.ino)) return NULL;
   moor_region *slot = free_slot();
   if (slot == NULL) return NULL;
   fill(slot, &r);
@@ -305,9 +305,11 @@ static void parent(void) {
   errno = saved;
 }
 
-/* The parent's bytes must be out of reach, whatever fails. */
+/* The parent's bytes must be out of reach, whatever fails. The page tables that wait in the park are not missed: a child
+ * finds the pages by the file. */
 static void make_private(const moor_region *r) {
-  void *at = (void *)(uintptr_t)r->writer;
+  void *at = (void *)(uintptr_t)r->writer, *park = (void *)(uintptr_t)r->park;
+  if (park != NULL && munmap(park, r->len) != 0) mprotect(park, r->len, PROT_NONE);
   if (moor_region_fd_valid(r)) {
     /* A private mapping of huge pages could find none left and die on a write. */
     int protection = r->huge ? PROT_READ : PROT_READ | PROT_WRITE;

@@ -77,7 +77,10 @@ func (t *tracker) Add(m arena.Mapping) error {
 	if m.Huge {
 		huge = 1
 	}
-	t.region = C.moor_region_add(C.int32_t(m.FD), C.uint64_t(m.Addr), C.uint64_t(m.Reader), C.uint64_t(m.Len), huge, 0)
+	t.region = C.moor_region_add(&C.moor_region{
+		fd: C.int32_t(m.FD), huge: huge, writer: C.uint64_t(m.Addr), reader: C.uint64_t(m.Reader),
+		park: C.uint64_t(m.Park), len: C.uint64_t(m.Len),
+	})
 	if t.region == nil {
 		return fmt.Errorf("%w: no memory for the list of regions", core.ErrMemory)
 	}

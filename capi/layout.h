@@ -73,6 +73,7 @@ typedef struct moor_control {
   uint64_t window_copies; /* windows that had to be copies; atomic */
   uint64_t views;         /* tensors and buffers handed out that hold a cell; atomic */
   uint64_t copied_out;    /* bytes copied out of the store; atomic */
+  uint64_t asked;         /* gets that only learnt the size, which the caller had no room for; atomic */
 } moor_control;
 
 /* The words of the process (Process in Go). */
@@ -93,6 +94,7 @@ typedef struct moor_region {
   uint32_t huge;     /* 1: 2 MiB pages */
   uint64_t writer;   /* address of the read-write mapping */
   uint64_t reader;   /* address of the read-only mapping */
+  uint64_t park;     /* a second writable mapping, which nobody uses the addresses of; 0: none */
   uint64_t len;
   uint64_t dev, ino; /* of the memfd: a descriptor that somebody closed and reused is noticed */
   uint64_t records;  /* address of the record heap's directory, for the fault line */
@@ -148,7 +150,7 @@ moor_process *moor_process_words(void);
 int32_t moor_fork_init(void);                  /* once, before the first region: handlers, alive page, wake */
 void moor_fork_lock(void);
 void moor_fork_unlock(void);
-moor_region *moor_region_add(int32_t fd, uint64_t writer, uint64_t reader, uint64_t len, uint32_t huge, uint64_t records);
+moor_region *moor_region_add(const moor_region *like); /* its dev and ino are found out */
 void moor_region_remove(moor_region *region);
 int moor_region_overlaps(uint64_t address, uint64_t size); /* 1: lies partly in a read-only mapping */
 int moor_region_touches(uint64_t address, uint64_t size);  /* the same, or in a writer's mapping */

@@ -11,7 +11,7 @@ import (
 )
 
 // maxProtected is how many extents of a process may have their writer's pages read-only at a time: each may cost two
-// entries of the kernel's list of mappings, whose usual limit is 65 530.
+// entries of the kernel's list of mappings, whose usual limit is 65 530. What waits in the park of the region costs none.
 const maxProtected = 16 << 10
 
 // reservations are the extents that producers have, by offset, from Reserve until the cell goes home: a producer's

@@ -46,6 +46,7 @@ func (s *Store) Stats() (Stats, error) {
 		Adoptions: s.counters.adoptions.Load(), AdoptCopies: s.counters.adoptCopies.Load(),
 		Protected: uint64(s.counters.protected.Load()), LastSeq: s.seq.Load(),
 	}
+	asked := s.control.Asked.Load() // before the gets, of which it is a part
 	var err error
 	if v.Resident, err = s.arena.Resident(); err != nil {
 		return Stats{}, fail("stats", classify(err))
@@ -53,6 +54,7 @@ func (s *Store) Stats() (Stats, error) {
 	for i := range s.shards {
 		s.shards[i].addTo(&v)
 	}
+	v.Gets -= asked
 	v.BorrowedObjects, v.BorrowedBytes = s.borrowed()
 	s.drains.mu.Lock()
 	v.HeldBytes = s.drains.bytes

@@ -543,7 +543,7 @@ typedef struct moor_stats {
   uint64_t children_unfollowed; /* could not be followed: what was viewed then is kept for ever */
   uint64_t windows;          /* copy-on-write windows mapped now */
   uint64_t puts;
-  uint64_t gets;
+  uint64_t gets;             /* without a moor_get that had too little room: it only asked for the size */
   uint64_t misses;
   uint64_t removes;
   uint64_t evictions;

@@ -1,7 +1,7 @@
 // Package arena owns the memory that a store keeps its tensors in.
 //
 // A [Region] is one sealed memfd, mapped twice: read-write for the store and
-// PROT_READ for shared views. [Extents] hands out pieces of the offsets
+// PROT_READ for shared views; a third mapping, the park, keeps page tables. [Extents] hands out pieces of the offsets
 // 0 … size of a region; it knows nothing of addresses and keeps its
 // bookkeeping beside the region, never in it. [Arena] is the two together,
 // which is what a store opens.

@@ -4,11 +4,12 @@ import "sync"
 
 // Mapping is what a fork or fault handler must know of a region.
 type Mapping struct {
-	// FD is the memfd behind both mappings.
+	// FD is the memfd behind the mappings.
 	FD int
-	// Addr is the read-write mapping, Reader the PROT_READ one; both are Len
-	// bytes long.
-	Addr, Reader, Len uintptr
+	// Addr is the read-write mapping, Reader the PROT_READ one. Park is
+	// writable, too, and nobody's: a child must take it down. 0 if there is
+	// none. All are Len bytes long.
+	Addr, Reader, Park, Len uintptr
 	// Huge says that the pages are hugetlb pages: a private mapping of them
 	// may fail or fault, so a child has to make do with a read-only one.
 	Huge bool

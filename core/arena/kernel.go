@@ -8,8 +8,10 @@ type kernel struct {
 	memfdCreate func(name string, flags int) (int, error)
 	ftruncate   func(fd int, n int64) error
 	addSeals    func(fd, seals int) error
-	mmap        func(n uintptr, prot, flags, fd int) (uintptr, error)
+	mmap        func(addr, n uintptr, prot, flags, fd int, off int64) (uintptr, error)
 	munmap      func(addr, n uintptr) error
+	mremap      func(addr, n, to uintptr, flags int) (uintptr, error)
+	getrlimit   func(resource int, l *unix.Rlimit) error
 	madvise     func(addr, n uintptr, advice int) error
 	mprotect    func(addr, n uintptr, prot int) error
 	fallocate   func(fd int, mode uint32, off, n int64) error
@@ -24,14 +26,19 @@ var linux = kernel{
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 		return err
 	},
-	mmap: func(n uintptr, prot, flags, fd int) (uintptr, error) {
-		addr, _, errno := unix.Syscall6(unix.SYS_MMAP, 0, n, uintptr(prot), uintptr(flags), uintptr(fd), 0)
+	mmap: func(addr, n uintptr, prot, flags, fd int, off int64) (uintptr, error) {
+		addr, _, errno := unix.Syscall6(unix.SYS_MMAP, addr, n, uintptr(prot), uintptr(flags), uintptr(fd), uintptr(off))
 		return addr, known(errno)
 	},
 	munmap: func(addr, n uintptr) error {
 		_, _, errno := unix.Syscall(unix.SYS_MUNMAP, addr, n, 0)
 		return known(errno)
 	},
+	mremap: func(addr, n, to uintptr, flags int) (uintptr, error) {
+		at, _, errno := unix.Syscall6(unix.SYS_MREMAP, addr, n, n, uintptr(flags), to, 0)
+		return at, known(errno)
+	},
+	getrlimit: unix.Getrlimit,
 	madvise: func(addr, n uintptr, advice int) error {
 		return retry(func() error {
 			_, _, errno := unix.Syscall(unix.SYS_MADVISE, addr, n, uintptr(advice))

@@ -154,7 +154,8 @@ func (a *Arena) roomFor(n uint64) error {
 }
 
 // withTables adds what touching n bytes costs beside them: page tables of two
-// mappings, and some air for everything else in the group.
+// mappings (of three, when an extent is read while they wait in the park), and
+// some air for everything else in the group.
 func withTables(n uint64) uint64 {
 	sum, carry := bits.Add64(n, n/128+4<<20, 0)
 	if carry != 0 {

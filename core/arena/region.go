@@ -15,9 +15,9 @@ const hugePage = 2 << 20
 const regionName = "moorage"
 
 // Region is memory that a store keeps its objects in: one memfd, close-on-exec
-// and sealed against growing and shrinking, mapped twice. The whole capacity is
-// reserved as address space; memory is used when it is touched. Neither mapping
-// goes into a core file.
+// and sealed against growing and shrinking, mapped twice for its users and once
+// for itself (the park). The whole capacity is reserved as address space; memory
+// is used when it is touched. None of the mappings goes into a core file.
 //
 // A Region is safe for concurrent use until Close.
 type Region struct {
@@ -27,6 +27,7 @@ type Region struct {
 	size, page     uint64
 	writer, reader uintptr
 	huge           bool
+	park           park
 	closed         atomic.Bool
 }
 
@@ -94,11 +95,12 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 	if err = r.tryHugePage(); err != nil {
 		return r, err
 	}
+	r.openPark(mapFlags)
 	return r, fail("track mapping", r.tracker.Add(r.mapping()))
 }
 
 func (r *Region) mapOnce(prot, flags int) (uintptr, error) {
-	addr, err := r.sys.mmap(uintptr(r.size), prot, flags, r.fd)
+	addr, err := r.sys.mmap(0, uintptr(r.size), prot, flags, r.fd, 0)
 	if err != nil {
 		return 0, failf("mmap", err, "region of %d bytes; a smaller capacity may do", r.size)
 	}
@@ -121,7 +123,7 @@ func (r *Region) tryHugePage() error {
 	return err
 }
 
-// Close unmaps both mappings and closes the memfd. The first call does the
+// Close unmaps everything and closes the memfd. The first call does the
 // work, whatever it returns; further calls return nil.
 func (r *Region) Close() error {
 	if r.closed.Swap(true) {
@@ -135,7 +137,7 @@ func (r *Region) Close() error {
 
 // drop gives back whatever is there. The tracker is locked.
 func (r *Region) drop() error {
-	err := errors.Join(r.unmap(r.writer), r.unmap(r.reader))
+	err := errors.Join(r.unmap(r.writer), r.unmap(r.reader), r.dropPark())
 	if r.fd >= 0 {
 		err = errors.Join(err, fail("close", r.sys.close(r.fd)))
 	}
@@ -151,7 +153,7 @@ func (r *Region) unmap(addr uintptr) error {
 }
 
 func (r *Region) mapping() Mapping {
-	return Mapping{FD: r.fd, Addr: r.writer, Reader: r.reader, Len: uintptr(r.size), Huge: r.huge}
+	return Mapping{FD: r.fd, Addr: r.writer, Reader: r.reader, Park: r.park.at, Len: uintptr(r.size), Huge: r.huge}
 }
 
 // WriterAddr is the address of offset off in the read-write mapping.
@@ -184,22 +186,41 @@ func (r *Region) Contains(addr uintptr) (off uint64, ok bool) {
 
 // Protect makes the pages that hold the range read-only in the writer's
 // mapping. Whoever writes there afterwards dies, which is the point: the range
-// should own whole pages.
+// should own whole pages. A write beside this call lands or dies. Whoever reads
+// there takes the page faults again if the range is long enough for the park.
 func (r *Region) Protect(off, n uint64) error {
-	return r.protect("mprotect(PROT_READ)", off, n, unix.PROT_READ)
-}
-
-// Unprotect undoes Protect.
-func (r *Region) Unprotect(off, n uint64) error {
-	return r.protect("mprotect(PROT_READ|PROT_WRITE)", off, n, unix.PROT_READ|unix.PROT_WRITE)
-}
-
-func (r *Region) protect(op string, off, n uint64, prot int) error {
+	const op = "mprotect(PROT_READ)"
 	from, n, err := r.pagesOf(op, off, n)
 	if err != nil || n == 0 {
 		return err
 	}
-	return fail(op, r.sys.mprotect(r.writer+uintptr(from), uintptr(n), prot))
+	if r.parked(n) && r.intoPark(from, n) != nil {
+		r.park.base.Store(0) // leaves it mapped: what fills the hole is not ours to unmap
+	}
+	if err := r.sys.mprotect(r.writer+uintptr(from), uintptr(n), unix.PROT_READ); err != nil {
+		return errors.Join(fail(op, err), r.comeBack(from, n))
+	}
+	return nil
+}
+
+// Unprotect undoes Protect. After an error the range must not be used.
+func (r *Region) Unprotect(off, n uint64) error {
+	const op = "mprotect(PROT_READ|PROT_WRITE)"
+	from, n, err := r.pagesOf(op, off, n)
+	if err != nil || n == 0 {
+		return err
+	}
+	if err := r.sys.mprotect(r.writer+uintptr(from), uintptr(n), unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return fail(op, err)
+	}
+	return r.comeBack(from, n)
+}
+
+func (r *Region) comeBack(off, n uint64) error {
+	if !r.parked(n) {
+		return nil
+	}
+	return fail("mremap", r.outOfPark(off, n))
 }
 
 // Punch gives the pages of a range back to the system; they read as zero

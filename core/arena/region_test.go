@@ -81,7 +81,8 @@ func TestRegionIsNotDumped(t *testing.T) {
 			checked, ours = checked+1, false
 		}
 	}
-	require.Equal(t, 2, checked)
+	require.Equal(t, regionMaps(), checked)
+	require.GreaterOrEqual(t, checked, 2)
 	require.NotZero(t, r.FD())
 }
 

@@ -155,6 +155,8 @@ static void writes(void *with) {
   memset(bytes(w->reserved), 'X', BIG);
   memset(bytes(w->window), 'X', BIG);
   memset(standin_writer(), 'X', (size_t)STANDIN_SLOTS * STANDIN_SLOT_SIZE); /* all of the store, as far as it knows */
+  int ends[2];
+  EXPECT(pipe(ends) == 0 && write(ends[1], standin_park(), 1) == -1 && errno == EFAULT);
   end(w->taken);
   end(w->reserved);
   end(w->window);

@@ -31,7 +31,7 @@ static struct {
 } store = {.names_lock = PTHREAD_RWLOCK_INITIALIZER, .drain_lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* What does not change while the store is open. */
-static char *writer, *reader, *chunk;
+static char *writer, *reader, *park, *chunk;
 static moor_control *control;
 static moor_region *region;
 static uint32_t *directory;
@@ -41,6 +41,7 @@ static int open_once;
 
 char *standin_writer(void) { return writer; }
 char *standin_reader(void) { return reader; }
+char *standin_park(void) { return park; }
 
 static moor_cell *cell_at(uint32_t unit) { return (moor_cell *)(chunk + (size_t)(unit & 65535) * MOOR_RECORD_UNIT); }
 static moor_body *body_at(uint32_t unit) { return (moor_body *)cell_at(unit + 2); }
@@ -189,11 +190,14 @@ int32_t moorgo_store_open(moor_cstore_options options, uint64_t *id_out) {
   if (fd < 0 || ftruncate(fd, (off_t)LEN) != 0) die("memfd");
   writer = map(LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
   reader = map(LEN, PROT_READ, MAP_SHARED, fd);
+  park = map(LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
   control = map(4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   madvise(control, 4096, MADV_DONTFORK);
   make_records();
   moor_fork_lock();
-  region = moor_region_add(fd, (uintptr_t)writer, (uintptr_t)reader, LEN, 0, (uintptr_t)directory);
+  moor_region like = {.fd = fd, .writer = (uintptr_t)writer, .reader = (uintptr_t)reader, .park = (uintptr_t)park,
+                      .len = LEN, .records = (uintptr_t)directory};
+  region = moor_region_add(&like);
   moor_fork_unlock();
   if (region == NULL) die("region");
   pthread_create(&watcher, NULL, watch, NULL);

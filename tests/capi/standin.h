@@ -28,5 +28,6 @@ void standin_drain(void);
 /* The address of the memory as the store writes it. */
 char *standin_writer(void);
 char *standin_reader(void);
+char *standin_park(void); /* writable, too; a child has none */
 
 #endif

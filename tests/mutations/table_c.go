@@ -7,6 +7,8 @@ var failing = []string{"-Wl,--wrap=malloc,--wrap=posix_memalign,--wrap=mmap,--wr
 var cMutations = []mutation{
 	{"P2", "child: the writer's mapping becomes private", "fork", standin, nil, []edit{{"capi/fork.c",
 		"MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE", "MAP_SHARED | MAP_FIXED | MAP_NORESERVE"}}},
+	{"P2", "child: the park goes", "fork", standin, nil, []edit{{"capi/fork.c",
+		"if (park != NULL && munmap(", "if (0 && munmap("}}},
 	{"P1", "fork: the child is published", "fork", standin, nil, []edit{{"capi/fork.c",
 		"      publish(p, now.slot, e + 1);\n", ""}}},
 	{"P1", "fork: the epoch is raised before it", "fork", standin, nil, []edit{{"capi/fork.c",

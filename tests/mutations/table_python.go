@@ -39,6 +39,8 @@ var pythonMutations = []mutation{
 		"if o.NoProtect || c.Flags", "if true || c.Flags"}}},
 	{"P2", "fork: the child's writer mapping becomes private", p2 + "a_child_that_writes_changes_nothing", python, nil, []edit{{"capi/fork.c",
 		"MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE", "MAP_SHARED | MAP_FIXED | MAP_NORESERVE"}}},
+	{"P2", "fork: the child has no park", p2 + "a_child_cannot_reach_adopted_memory", python, nil, []edit{{"capi/fork.c",
+		"if (park != NULL && munmap(", "if (0 && munmap("}}},
 	{"P2", "put: no name before the bytes are there", p2 + "readers_never_see_half_of_a_replacement", python, nil, []edit{
 		{"core/put.go", "\tif !fill(s.arena.WriterAddr(d.c.Off)) {", "\tif false {"},
 		{"core/put.go", "\tr, err := s.publish(op, p, key, d, o, nil)\n", "\tr, err := s.publish(op, p, key, d, o, nil)\n\tfill(s.arena.WriterAddr(d.c.Off))\n"}}},
@@ -85,6 +87,8 @@ var pythonMutations = []mutation{
 		"\ts.counters.copiedIn.Add(uint64(n))\n", ""}}},
 	{"P6", "copies out are counted", p6 + "every_byte_that_is_copied_is_counted", python, nil, []edit{{"capi/scatter.c",
 		"  __atomic_fetch_add(&control->copied_out, n, __ATOMIC_RELAXED);", "  (void)control;"}}},
+	{"P6", "asking for the size is no get", p6 + "operations_are_counted", python, nil, []edit{{"capi/entry_get.c",
+		"    __atomic_fetch_add(&control->asked, 1, __ATOMIC_RELAXED);", "    (void)control;"}}},
 	{"P6", "copies in place of windows are counted", p6 + "every_byte_that_is_copied_is_counted", python, nil, []edit{{"capi/view.c",
 		"  __atomic_fetch_add(&b->control->copied_out, hold->size, __ATOMIC_RELAXED);", ""}}},
 	{"P6", "what was replaced counts as borrowed", p6 + "what_is_borrowed_can_be_seen", python, nil, []edit{{"core/stats.go",

@@ -70,6 +70,24 @@ def test_soak_10000_stores_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     cycles(10_000, monkeypatch)
 
 
+def test_10000_adoptions_leave_no_mapping() -> None:
+    """Whatever their size, and whatever was protected beside them."""
+    with moorage.Store("64MiB") as store:
+        held = []
+        for n, size in enumerate([4096, 1 << 20, 3_000_000, 9_000_000]):  # protected all the time
+            held.append(store.empty(size, "uint8"))
+            assert store.adopt(f"held{n}", held[-1])
+        before = mappings()
+        for n in range(10_000):
+            room = store.empty((n % 5 + 1) << (10 + n % 3 * 5), "uint8")
+            room[0] = 1
+            assert store.adopt("k", room)
+            del room
+            store.remove("k")
+        assert store.stats().held_bytes == 0
+        assert mappings() <= before
+
+
 def test_objects_that_come_and_go_leave_nothing() -> None:
     with moorage.Store("16MiB") as store:
         for n in range(3000):

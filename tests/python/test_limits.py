@@ -100,7 +100,10 @@ def test_more_address_space_than_there_is() -> None:
         """
         import resource
         import moorage
-        warm = moorage.Store("1MiB")  # what the library needs once
+        warm = moorage.Store("8MiB")  # what the library needs once
+        waiting = warm.empty(3 << 20, "uint8")
+        waiting[:] = 7
+        assert warm.adopt("waiting", waiting)
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
         for _ in range(3):
             try:
@@ -112,6 +115,20 @@ def test_more_address_space_than_there_is() -> None:
                 raise AssertionError("that cannot be")
         warm.put("k", b"v")
         assert moorage.Store("1MiB").put("k", b"v")
+        for store in warm, moorage.Store("8MiB"):
+            for n in range(3):
+                room = store.empty(3 << 20, "uint8")
+                room[:] = n
+                assert store.adopt("adopted", room)
+                assert (room == n).all() and (store.get_array("adopted") == n).all()
+                del room
+                store.remove("adopted")
+        assert (waiting == 7).all()
+        del waiting
+        warm.remove("waiting")
+        room = warm.empty(7 << 20, "uint8")
+        room[:] = 1
+        assert warm.stats().adopt_copies == 0
         """,
         torch=False,
     ).cleanly()

@@ -285,6 +285,28 @@ def test_p2_a_child_that_writes_changes_nothing(store: moorage.Store) -> None:
     window = room = None
 
 
+def test_p2_a_child_cannot_reach_adopted_memory() -> None:
+    """It reads the producer's array as its parent does, and has no way to the bytes but the read-only one."""
+    size = 5 << 20
+    with moorage.Store("16MiB") as store:
+        room = store.empty(size, "uint8")
+        room[:] = 7
+        part = room[5:]  # the array itself is told by adopt, and raises
+        assert store.adopt("k", room)
+
+        def work() -> bool:
+            same = bool((room == 7).all())
+            part[:] = 9
+            with open("/proc/self/maps", encoding="utf-8") as maps:
+                ways = [line.split()[1] for line in maps if line.rstrip().endswith("/memfd:moorage (deleted)")]
+            return same and bool((part == 9).all()) and len(ways) >= 2 and not any("w" in w and "s" in w for w in ways)
+
+        assert in_child(work) == "True"
+        array = store.get_array("k")
+        assert bool((room == 7).all()) and bool((array == 7).all())
+        array = room = part = None
+
+
 def test_p2_readers_never_see_half_of_a_replacement(store: moorage.Store) -> None:
     put(store, "k", 1)
     done = threading.Event()
@@ -613,9 +635,12 @@ def test_p6_operations_are_counted(store: moorage.Store) -> None:
     store.get_buffer("a")
     store.get("absent")
     store.get_array("b")
+    store.put("small", bytes(512))
+    assert [len(store.get(key) or b"") for key in ("a", "small")] == [SIZE, 512]  # one of them is asked for its size
+    store.remove("small")
     store.remove("a")
     after = store.stats()
-    for name, expected in {"puts": 2, "gets": 2, "misses": 1, "removes": 1, "objects": 1}.items():
+    for name, expected in {"puts": 3, "gets": 4, "misses": 1, "removes": 2, "objects": 1}.items():
         assert getattr(after, name) - getattr(before, name) == expected, name
     assert after.used + after.free_warm + after.free_cold == after.capacity
 

@@ -15,6 +15,7 @@ type Control struct {
 	WindowCopies atomic.Uint64 // windows that had to be copies
 	Views        atomic.Uint64 // tensors and buffers that C handed out and that hold a cell
 	CopiedOut    atomic.Uint64 // bytes copied out of the store
+	Asked        atomic.Uint64 // gets that only learnt the size, which the caller had no room for
 }
 
 // Push puts a dead cell on the list. It is the caller's last access to the cell and to the store's memory, unless the store's calls

@@ -14,7 +14,7 @@ func TestLayout(t *testing.T) {
 	require.EqualValues(t, Size, unsafe.Sizeof(Cell{}))
 	require.EqualValues(t, BodySize, unsafe.Sizeof(Body{}))
 	require.EqualValues(t, 16+8*Children, unsafe.Sizeof(Process{}))
-	require.EqualValues(t, 48, unsafe.Sizeof(Control{}))
+	require.EqualValues(t, 56, unsafe.Sizeof(Control{}))
 }
 
 // forkPrepare and forkParent are the steps of capi/fork.c on the words.

@@ -137,7 +137,8 @@ static const char *run(const char *op, uint32_t n) {
 int main(void) {
   char text[256], op[32];
   int fd = (int)syscall(SYS_memfd_create, "trace", MFD_CLOEXEC);
-  if (moor_fork_init() != MOOR_OK || moor_region_add(fd, 4096, 8192, 4096, 0, 0) == NULL) return 2;
+  moor_region like = {.fd = fd, .writer = 4096, .reader = 8192, .len = 4096};
+  if (moor_fork_init() != MOOR_OK || moor_region_add(&like) == NULL) return 2;
   while (fgets(text, sizeof text, stdin) != NULL) {
     unsigned n = 0;
     int words = sscanf(text, "%31s %u", op, &n);

@@ -193,7 +193,8 @@ AIMS = [
     Aim("put_tensor, above", ">= 1.35 x memcpy", _HERE, _put_speed(16 * MIB + 1, 1 << 62, 1.35, 2), _TWO_STREAMS),
     Aim(
         "adopt, 64 MiB", "<= 0.2 x memcpy", _HERE, _adopt,
-        "the price of mprotect on 16384 page table entries; huge pages make it 32.",
+        "this kernel cannot move page tables of shared memory (Linux 5.13), or RLIMIT_AS is set: then it is the price "
+        "of mprotect on 16384 entries.",
     ),
     Aim("10 M objects, key of 40 bytes", "<= 180 B each", _GO, _elsewhere(_TEN_MILLION, "B/object", 180, "{:.0f} B")),
     Aim("a shape of 4 dimensions", "<= 40 B more", _GO, _elsewhere("BenchmarkShape", "B/shape", 40, "{:.0f} B")),
