@@ -52,9 +52,17 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 	t := &transfer{closing: &s.control.Closing, progress: o.Progress}
 	for _, x := range all {
 		key := append(append([]byte(nil), prefix...), x.Name...)
-		to, err := set.add(key, x.End-x.Begin, contentOf(x.DType, x.Shape))
+		if err := set.want(key, x.End-x.Begin, len(x.Shape)); err != nil {
+			return 0, err
+		}
+	}
+	if err := set.ready(); err != nil {
+		return 0, err
+	}
+	for i, x := range all {
+		to, err := set.add(i, contentOf(x.DType, x.Shape))
 		if err != nil {
-			return 0, fail(op, fmt.Errorf("tensor %q: %w", x.Name, err))
+			return 0, err
 		}
 		if to != 0 {
 			t.add(to, base+x.Begin, x.End-x.Begin)

@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -39,39 +40,47 @@ func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) error {
 	defer gate.leave()
 	set := newSet(s, op, o, len(items))
 	defer set.drop()
-	if err := set.fits(items); err != nil {
+	for i := range items {
+		if err := set.wantItem(&items[i]); err != nil {
+			return err
+		}
+	}
+	if err := set.ready(); err != nil {
 		return err
 	}
 	for i := range items {
-		if err := set.fill(&items[i]); err != nil {
+		if err := set.fill(i, &items[i]); err != nil {
 			return err
 		}
 	}
 	if _, err := set.publish(); err != nil {
 		return err
 	}
-	for i := range set.members {
-		if results != nil {
+	if results != nil {
+		for i := range set.members {
 			results[i] = set.members[i].r
 		}
 	}
 	return nil
 }
 
-// set is objects on their way in together. What was not published belongs to it; end it with drop.
+// set is objects on their way in together: want each, be ready, add each, publish. What was not published belongs to it;
+// end it with drop.
 type set struct {
 	s       *Store
 	op      string
 	o       PutOptions
+	total   uint64 // bytes of all members
 	members []member
-	locked  []*shard // by publish
+	order   []*member // by their shards
 }
 
 type member struct {
-	draft // unit 0: kept, dropped or published
+	draft // unit 0: not added, kept, dropped or published
 	p     at
 	key   []byte
 	bytes uint64
+	body  int    // size of its record
 	old   uint32 // lost its name to this one, and still has its count
 	r     PutResult
 }
@@ -80,41 +89,53 @@ func newSet(s *Store, op string, o PutOptions, n int) *set {
 	return &set{s: s, op: op, o: o, members: make([]member, 0, n)}
 }
 
-// fits refuses a set that cannot fit at all before anything is evicted for it.
-func (x *set) fits(items []Item) error {
-	var total uint64
-	for i := range items {
-		n, err := items[i].size()
-		if err != nil {
-			return failf(x.op, ErrInvalid, "key %q: %w", items[i].Key, err)
-		}
-		if total += n; total < n || total > maxObject {
-			return failf(x.op, ErrInvalid, "the set is larger than memory can be")
-		}
+// want says what will be added. Nothing is done for it yet.
+func (x *set) want(key []byte, size uint64, dims int) error {
+	body, err := index.BodyBytes(len(key), dims, len(x.o.Meta))
+	if err != nil {
+		return failf(x.op, ErrInvalid, "key %q: %w", key, err)
 	}
-	if total > x.s.opts.Capacity {
-		return fail(x.op, x.s.capacityError(total))
+	if size > maxObject || x.total+size > maxObject {
+		return failf(x.op, ErrInvalid, "key %q: with %d bytes the set is too large", key, size)
 	}
+	x.total += size
+	x.members = append(x.members, member{p: x.s.at(key), key: key, bytes: size, body: body})
 	return nil
 }
 
-func (i *Item) size() (size uint64, err error) {
-	if i.Tensor != nil {
-		plan, err := tensor.NewPlan(*i.Tensor)
-		if err != nil {
-			return 0, err
+func (x *set) wantItem(i *Item) error {
+	var size uint64
+	if i.Tensor == nil {
+		for n, p := range i.Parts {
+			if size += p.Size; size < p.Size || size > maxObject {
+				return failf(x.op, ErrInvalid, "key %q: parts[%d] with %d bytes makes the object too large", i.Key, n, p.Size)
+			}
 		}
-		return plan.Bytes(), nil
+		return x.want(i.Key, size, 0)
 	}
-	for _, p := range i.Parts {
-		if size += p.Size; size < p.Size || size > maxObject {
-			return 0, ErrInvalid
-		}
+	plan, err := tensor.NewPlan(*i.Tensor)
+	if err != nil {
+		return failTensor(x.op, fmt.Errorf("key %q: %w", i.Key, err))
 	}
-	return size, nil
+	dims := len(i.Tensor.Shape)
+	if x.o.AsBytes {
+		dims = 0
+	}
+	return x.want(i.Key, plan.Bytes(), dims)
 }
 
-func (x *set) fill(i *Item) error {
+// ready refuses a set that cannot be before anything is evicted for it.
+func (x *set) ready() error {
+	if x.total > x.s.opts.Capacity {
+		return fail(x.op, x.s.capacityError(x.total))
+	}
+	return x.sort()
+}
+
+func (x *set) fill(n int, i *Item) error {
+	if x.s.control.Closing.Load() != 0 {
+		return fail(x.op, ErrCancelled)
+	}
 	if i.Tensor != nil {
 		plan, err := tensor.NewPlan(*i.Tensor)
 		if err != nil {
@@ -124,44 +145,35 @@ func (x *set) fill(i *Item) error {
 		if !x.o.AsBytes {
 			v = contentOf(i.Tensor.DType, i.Tensor.Shape)
 		}
-		to, err := x.add(i.Key, plan.Bytes(), v)
+		to, err := x.add(n, v)
 		if err == nil && to != 0 && !x.s.gather(&plan, to) {
 			err = fail(x.op, ErrCancelled)
 		}
 		return err
 	}
-	size, _ := i.size()
-	to, err := x.add(i.Key, size, index.Content{})
-	for n := 0; err == nil && to != 0 && n < len(i.Parts); n++ {
-		if !x.s.copy(to, i.Parts[n].Addr, uintptr(i.Parts[n].Size)) {
-			err = fail(x.op, ErrCancelled)
-		}
-		to += uintptr(i.Parts[n].Size)
+	to, err := x.add(n, index.Content{})
+	if err != nil || to == 0 {
+		return err
 	}
-	return err
+	for _, p := range i.Parts {
+		if !x.s.copy(to, p.Addr, uintptr(p.Size)) {
+			return fail(x.op, ErrCancelled)
+		}
+		to += uintptr(p.Size)
+	}
+	return nil
 }
 
-// add makes room for one object and gives the address to fill, 0 when the key is taken and kept.
-func (x *set) add(key []byte, size uint64, v index.Content) (uintptr, error) {
-	s := x.s
-	v.Key, v.Meta = key, x.o.Meta
-	body, err := index.BodyBytes(len(key), len(v.Shape), len(v.Meta))
-	if err != nil {
-		return 0, failf(x.op, ErrInvalid, "%w", err)
-	}
-	m := member{p: s.at(key), key: key, bytes: size}
-	if m.r, err = s.seeExisting(x.op, m.p, key, x.o); err != nil {
+// add makes room for a member and gives the address to fill, 0 when its key is taken and kept.
+func (x *set) add(n int, v index.Content) (to uintptr, err error) {
+	s, m := x.s, &x.members[n]
+	if m.r, err = s.seeExisting(x.op, m.p, m.key, x.o); err != nil || m.r.Outcome == Kept {
 		return 0, err
 	}
-	if m.r.Outcome != Kept {
-		if m.draft, err = s.draft(x.op, m.p, size, body, false); err != nil {
-			return 0, err
-		}
+	if m.draft, err = s.draft(x.op, m.p, m.bytes, m.body, false); err != nil {
+		return 0, err
 	}
-	x.members = append(x.members, m)
-	if m.r.Outcome == Kept {
-		return 0, nil
-	}
+	v.Key, v.Meta = m.key, x.o.Meta
 	if err := s.heap.WriteBody(m.c.Body, v); err != nil {
 		return 0, failf(x.op, ErrInvalid, "%w", err)
 	}
@@ -180,11 +192,7 @@ func (x *set) drop() {
 
 // publish gives all objects their names and says how many. After an error nothing has changed.
 func (x *set) publish() (stored int, err error) {
-	order, err := x.sort()
-	if err != nil {
-		return 0, err
-	}
-	if stored, err = x.link(order); err != nil {
+	if stored, err = x.link(); err != nil {
 		return 0, err
 	}
 	for i := range x.members {
@@ -202,53 +210,46 @@ func (x *set) publish() (stored int, err error) {
 	return stored, nil
 }
 
-// sort gives the members in the order of their shards.
-func (x *set) sort() ([]*member, error) {
-	order := make([]*member, len(x.members))
-	for i := range order {
-		order[i] = &x.members[i]
+// sort brings the members in the order of their shards.
+func (x *set) sort() error {
+	x.order = make([]*member, len(x.members))
+	for i := range x.order {
+		x.order[i] = &x.members[i]
 	}
-	slices.SortFunc(order, func(a, b *member) int {
+	slices.SortFunc(x.order, func(a, b *member) int {
 		return cmp.Or(cmp.Compare(index.Shard(a.p.hash), index.Shard(b.p.hash)), cmp.Compare(a.p.hash, b.p.hash))
 	})
-	for i, m := range order {
-		for n := i + 1; n < len(order) && order[n].p.hash == m.p.hash; n++ {
-			if bytes.Equal(m.key, order[n].key) {
-				return nil, failf(x.op, ErrInvalid, "key %q comes twice in one set", m.key)
+	for i, m := range x.order {
+		for n := i + 1; n < len(x.order) && x.order[n].p.hash == m.p.hash; n++ {
+			if bytes.Equal(m.key, x.order[n].key) {
+				return failf(x.op, ErrInvalid, "key %q comes twice in one set", m.key)
 			}
 		}
 	}
-	return order, nil
+	return nil
 }
 
-// link publishes under the lock of the sets. With Raise all shards of the set are locked together: between the look at
-// the last name and the first object nobody may take one of them.
-func (x *set) link(order []*member) (stored int, err error) {
+// link publishes under the lock of the sets, and holds a shard for one name at a time.
+func (x *set) link() (stored int, err error) {
 	s := x.s
 	s.sets.lock.Lock()
 	defer s.sets.lock.Unlock()
-	defer x.unlock()
-	if x.o.IfExists == Raise {
-		for _, m := range order {
-			x.lock(m.p.shard)
-		}
-		for _, m := range order {
-			if _, err := s.existing(x.op, m.p, m.key, x.o); err != nil {
-				return 0, err
-			}
+	s.sets.note(x.order)
+	for _, m := range x.order { // who is refused now has shown nobody anything
+		if _, err := s.seeExisting(x.op, m.p, m.key, x.o); err != nil {
+			return 0, err
 		}
 	}
-	for i, m := range order {
+	for i, m := range x.order {
 		if m.unit == 0 { // seen to be there, when it was added
 			continue
 		}
-		if x.o.IfExists != Raise && !slices.Contains(x.locked, m.p.shard) {
-			x.unlock()
-		}
-		x.lock(m.p.shard)
 		m.c.Begin(s.words)
-		if m.r, m.old, err = s.link(x.op, m.p, m.key, m.draft, x.o, nil); err != nil {
-			x.undo(order[:i])
+		m.p.mu.Lock()
+		m.r, m.old, err = s.link(x.op, m.p, m.key, m.draft, x.o, nil)
+		m.p.mu.Unlock()
+		if err != nil {
+			x.undo(x.order[:i])
 			return 0, err
 		}
 		if m.r.Outcome == Kept {
@@ -257,7 +258,6 @@ func (x *set) link(order []*member) (stored int, err error) {
 			continue
 		}
 		stored++
-		s.sets.note(m.key)
 	}
 	return stored, nil
 }
@@ -266,54 +266,52 @@ func (m *member) candidate() evict.Candidate {
 	return evictCandidate(m.unit, m.r.Seq, m.bytes, m.p.hash)
 }
 
-func (x *set) lock(p *shard) {
-	if !slices.Contains(x.locked, p) {
-		p.mu.Lock()
-		x.locked = append(x.locked, p)
-	}
-}
-
-func (x *set) unlock() {
-	for _, p := range x.locked {
-		p.mu.Unlock()
-	}
-	x.locked = x.locked[:0]
-}
-
 // undo takes names away again that were given. Who replaced or removed one of them meanwhile came after us, and what we
 // had replaced goes then.
 func (x *set) undo(published []*member) {
-	s := x.s
-	x.unlock()
 	for _, m := range published {
 		if m.unit == 0 {
 			continue
 		}
-		p := m.p
-		p.mu.Lock()
-		mine := p.table.Lookup(p.tag, m.key) == m.unit
-		switch {
-		case !mine:
-		case m.old != 0:
-			s.heap.BodyAt(s.heap.At(m.old).Body).Pinned = 0
-			s.inherit(p, m.unit, m.old)
-			p.table.Swap(p.tag, m.unit, m.old)
-		default:
-			p.table.Delete(p.tag, m.unit)
-			s.countRemoved(p.shard, m.unit)
-		}
-		p.count.puts--
-		p.mu.Unlock()
-		if mine {
-			s.kill(m.unit) // the policy has not heard of it
+		if x.unlink(m) {
+			x.s.kill(m.unit) // the policy has not heard of it
 		} else {
-			s.policy.added(m.candidate()) // and it has heard that it was removed
+			x.s.policy.added(m.candidate()) // and it has heard that it was removed
 			if m.old != 0 {
-				s.unlinked(m.old)
+				x.s.unlinked(m.old)
 			}
 		}
 		m.unit = 0
 	}
+}
+
+// unlink gives the name back to whom it was taken from. False: it is not ours any more. The record may be another
+// object's by now, under the same key: its number tells.
+func (x *set) unlink(m *member) bool {
+	s, p := x.s, m.p
+	p.mu.Lock()
+	if p.table.Lookup(p.tag, m.key) != m.unit || m.c.Seq != m.r.Seq {
+		p.mu.Unlock()
+		return false
+	}
+	p.count.puts--
+	if m.old == 0 {
+		p.table.Delete(p.tag, m.unit)
+		if s.heap.BodyAt(m.c.Body).Pinned != 0 {
+			p.count.pin(m.bytes, false)
+		}
+		p.mu.Unlock()
+		return true
+	}
+	old := s.heap.At(m.old)
+	s.heap.BodyAt(old.Body).Pinned = 0
+	s.inherit(p, m.unit, m.old)
+	p.table.Swap(p.tag, m.unit, m.old)
+	again := evictCandidate(m.old, old.Seq, old.Bytes, p.hash)
+	p.mu.Unlock()
+	s.policy.added(again) // it may have met it without a name, and forgotten it
+	s.policy.removed()
+	return true
 }
 
 // BetweenSets runs do while no set is being published: what it reads, it sees whole sets of. do must not put sets, and

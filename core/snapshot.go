@@ -2,22 +2,32 @@ package core
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 )
 
 // scanPiece is how many names a scan of all looks at under a shard's lock.
-const scanPiece = 512
+const scanPiece = 128
 
-// Snapshot borrows the object under every key, at one moment as far as sets are concerned: of a set it has all or nothing. Objects
-// that are put one by one are each as they were at some time during the call. The views are the caller's, in the order
-// of the keys. ErrNotFound names the first key that is missing; nothing is borrowed then.
+// Snapshot borrows the object under every key, at one moment as far as sets are concerned: of a set it has all or
+// nothing. Objects that are put one by one are each as they were at some time during the call. The views are the
+// caller's, in the order of the keys. ErrNotFound names the first key that is missing; nothing is borrowed then.
 func (s *Store) Snapshot(keys [][]byte) ([]View, error) {
 	const op = "snapshot"
+	gate := s.anyShard()
+	if !gate.enter(s) {
+		return nil, fail(op, ErrClosed)
+	}
+	defer gate.leave()
 	views := make([]View, 0, len(keys))
 	var failed error
 	s.BetweenSets(func() {
 		for _, key := range keys {
 			v, err := s.Get(key)
+			if errors.Is(err, ErrClosed) { // after we were let in
+				failed = fail(op, ErrCancelled)
+				return
+			}
 			if err != nil {
 				failed = failf(op, err, "key %q", key)
 				return
@@ -48,12 +58,12 @@ func (s *Store) SnapshotPrefix(prefix []byte) ([]View, error) {
 		}
 		c.shard(s, &s.shards[i])
 	}
-	s.settle(c)
+	views := s.settle(c)
 	if s.closed.Load() != 0 {
-		releaseAll(c.views)
+		releaseAll(views)
 		return nil, fail("snapshot", ErrCancelled)
 	}
-	return c.views, nil
+	return views, nil
 }
 
 func releaseAll(views []View) {
@@ -66,8 +76,8 @@ func releaseAll(views []View) {
 // in its log, and that is looked up again in the end, when no set is being published.
 type scan struct {
 	prefix []byte
-	views  []View
-	log    [][]byte // guarded by sets.mu
+	units  [][]uint32          // of which it holds a view
+	log    map[string]struct{} // guarded by sets.mu until the end
 }
 
 func (t *sets) begin(c *scan) {
@@ -84,85 +94,99 @@ func (t *sets) end(c *scan) {
 	t.scans = slices.DeleteFunc(t.scans, func(x *scan) bool { return x == c })
 }
 
-// note tells the scans of a name that a set has published. lock is held.
-func (t *sets) note(key []byte) {
-	if len(t.scans) == 0 {
-		return
-	}
+// note tells the scans of the names that a set is about to publish. lock is held.
+func (t *sets) note(set []*member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.scans {
-		if bytes.HasPrefix(key, c.prefix) {
-			c.log = append(c.log, bytes.Clone(key))
+		for _, m := range set {
+			if bytes.HasPrefix(m.key, c.prefix) {
+				c.note(m.key)
+			}
 		}
 	}
 }
 
-func (t *sets) logged(c *scan) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(c.log) > 0
+// note keeps each name once: a scan may be long, and sets many.
+func (c *scan) note(key []byte) {
+	if _, there := c.log[string(key)]; there {
+		return
+	}
+	if c.log == nil {
+		c.log = map[string]struct{}{}
+	}
+	c.log[string(key)] = struct{}{}
 }
 
 // shard borrows what the prefix fits in one shard.
 func (c *scan) shard(s *Store, p *shard) {
 	for cursor, done := uint64(0), false; !done; {
-		seen := 0
-		p.mu.RLock()
-		cursor, done = p.table.Scan(cursor, func(_, unit uint32) bool {
-			v := View{s, s.heap.At(unit), unit}
-			if bytes.HasPrefix(v.Key(), c.prefix) {
-				v.c.Acquire(s.words)
-				if s.policy.on {
-					v.c.Touch()
-				}
-				c.views = append(c.views, v)
-			}
-			seen++
-			return seen < scanPiece
-		})
-		p.mu.RUnlock()
+		cursor, done = c.piece(s, p, cursor)
 	}
 }
 
-// settle looks up again what is in the log. Where every view stands is found before the lock is taken.
-func (s *Store) settle(c *scan) {
-	var at map[string]int
-	if s.sets.logged(c) {
-		at = c.places()
+// piece is what is done under the lock at a time.
+func (c *scan) piece(s *Store, p *shard, cursor uint64) (next uint64, done bool) {
+	units := c.room()
+	had, seen := len(*units), 0
+	p.mu.RLock()
+	next, done = p.table.Scan(cursor, func(_, unit uint32) bool {
+		v := View{s, s.heap.At(unit), unit}
+		if bytes.HasPrefix(v.Key(), c.prefix) {
+			v.c.Acquire(s.words)
+			if s.policy.on {
+				v.c.Touch()
+			}
+			*units = append(*units, unit)
+		}
+		seen++
+		return seen < scanPiece
+	})
+	p.mu.RUnlock()
+	p.gets.Add(uint64(len(*units) - had))
+	return next, done
+}
+
+// room is for what one piece finds. It is not all in one slice: one of millions that grows is copied under the lock.
+func (c *scan) room() *[]uint32 {
+	if n := len(c.units); n == 0 || cap(c.units[n-1])-len(c.units[n-1]) < scanPiece {
+		c.units = append(c.units, make([]uint32, 0, 64*scanPiece))
 	}
+	return &c.units[len(c.units)-1]
+}
+
+// settle gives what the scan met, but for the names of the log what is under them now.
+func (s *Store) settle(c *scan) []View {
+	fresh := s.logged(c)
+	n := len(fresh)
+	for _, units := range c.units {
+		n += len(units)
+	}
+	views := append(make([]View, 0, n), fresh...)
+	for _, units := range c.units {
+		for _, unit := range units {
+			v := View{s, s.heap.At(unit), unit}
+			if len(c.log) > 0 {
+				if _, again := c.log[string(v.Key())]; again {
+					v.Release()
+					continue
+				}
+			}
+			views = append(views, v)
+		}
+	}
+	return views
+}
+
+// logged ends the log and borrows what is under its names.
+func (s *Store) logged(c *scan) (fresh []View) {
 	s.sets.lock.RLock()
 	defer s.sets.lock.RUnlock()
 	s.sets.end(c)
-	if len(c.log) > 0 && at == nil {
-		at = c.places()
-	}
-	var stale []View
-	for _, key := range c.log {
-		v, err := s.Get(key)
-		i, known := at[string(key)]
-		switch {
-		case err == nil && known:
-			stale = append(stale, c.views[i])
-			c.views[i] = v
-		case err == nil:
-			at[string(key)] = len(c.views)
-			c.views = append(c.views, v)
-		case known: // removed since
-			stale = append(stale, c.views[i])
-			c.views[i] = View{}
+	for key := range c.log {
+		if v, err := s.Get([]byte(key)); err == nil { // else it is gone again, or the store is being closed
+			fresh = append(fresh, v)
 		}
 	}
-	if len(c.log) > 0 {
-		c.views = slices.DeleteFunc(c.views, func(v View) bool { return v.c == nil })
-		releaseAll(stale)
-	}
-}
-
-func (c *scan) places() map[string]int {
-	at := make(map[string]int, len(c.views))
-	for i, v := range c.views {
-		at[string(v.Key())] = i
-	}
-	return at
+	return fresh
 }
