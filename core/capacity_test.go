@@ -201,7 +201,7 @@ func (f *fixture) open(t *testing.T) {
 }
 
 // figures are those that a refused call must not change: it may copy, leave a number out and warm a page.
-func (f *fixture) figures(t *testing.T) Stats {
+func (f *fixture) figures(t testing.TB) Stats {
 	st := stats(t, f.s)
 	st.LastSeq, st.CopiedIn, st.Resident, st.FreeWarm, st.FreeCold = 0, 0, 0, 0, 0
 	return st
