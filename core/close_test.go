@@ -95,6 +95,10 @@ func TestEveryCallOfAClosedStoreSaysSo(t *testing.T) {
 		"trim":          func() error { _, err := s.Trim(); return err },
 		"import":        func() error { _, err := s.Import("x", nil, FileOptions{}); return err },
 		"export":        func() error { return s.Export(t.TempDir()+"/x", [][]byte{k}, 0, FileOptions{}) },
+		"set":           func() error { return s.PutSet(nil, PutOptions{}, nil) },
+		"snapshot":      func() error { _, err := s.Snapshot(nil); return err },
+		"prefix":        func() error { _, err := s.SnapshotPrefix(nil); return err },
+		"wait":          func() error { return s.Wait([][]byte{k}, 0) },
 		"export no key": func() error { return s.Export(t.TempDir()+"/x", nil, 0, FileOptions{}) },
 	} {
 		require.ErrorIs(t, call(), ErrClosed, name)

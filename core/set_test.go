@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,13 +16,26 @@ import (
 	"moorage/core/tensor"
 )
 
-// item is an object of a set with these bytes, which must stay.
+// item is an object of a set with these bytes.
 func item(key string, data []byte) Item {
 	i := Item{Key: []byte(key)}
 	if len(data) > 0 {
-		i.Parts = []Part{{addressOf(data), uint64(len(data))}}
+		i.Parts = []Part{stay(data)}
 	}
 	return i
+}
+
+// stay keeps data where it is: Go moves what is on a stack, and frees what it knows an address of only.
+func stay(data []byte) Part {
+	staying.mu.Lock()
+	defer staying.mu.Unlock()
+	staying.all = append(staying.all, data)
+	return Part{addressOf(data), uint64(len(data))}
+}
+
+var staying struct {
+	mu  sync.Mutex
+	all [][]byte
 }
 
 // figuresOf are those that a refused call must not change: it may copy, leave a number out and warm a page.
@@ -47,10 +61,9 @@ func TestPutSet(t *testing.T) {
 		s := open(t, o)
 		require.NoError(t, s.PutSet(nil, PutOptions{}, nil))
 		old := put(t, s, "old", []byte("old"))
-		a, b := []byte("first "), []byte("second")
-		src := tensor.Source{Base: addressOf([]byte{1, 2, 3, 4, 5, 6}), DType: bytesDType, Shape: []int64{2, 2}, Strides: []int64{3, 1}}
+		src := tensor.Source{Base: stay([]byte{1, 2, 3, 4, 5, 6}).Addr, DType: bytesDType, Shape: []int64{2, 2}, Strides: []int64{3, 1}}
 		items := []Item{
-			{Key: []byte("parts"), Parts: []Part{{addressOf(a), 6}, {}, {addressOf(b), 6}}},
+			{Key: []byte("parts"), Parts: []Part{stay([]byte("first ")), {}, stay([]byte("second"))}},
 			{Key: []byte("tensor"), Tensor: &src},
 			{Key: []byte("empty")},
 			item("old", []byte("new")),
@@ -257,6 +270,29 @@ func TestCloseCancelsASet(t *testing.T) {
 	require.EqualValues(t, 64, s.arena.Stats().Used, "only what is viewed is left")
 	kept.Release()
 	require.Eventually(t, s.isUnmapped, 10*time.Second, time.Millisecond)
+}
+
+// A set of many small objects, none of which is a long copy, stops when the store closes.
+func TestCloseStopsASetBetweenObjects(t *testing.T) {
+	var s *Store
+	closed, copies := make(chan error, 1), 0
+	h := NewHost(nil, func(dst, src, n uintptr, flag *atomic.Uint32) bool {
+		if copies++; copies == 10 {
+			go func() { closed <- s.Close(true) }()
+			for flag.Load() == 0 {
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+		return copyGo(dst, src, n, flag)
+	}, nil)
+	s = openOnHost(t, h, Options{})
+	var items []Item
+	for i := range 1000 {
+		items = append(items, item(fmt.Sprint(i), []byte("some")))
+	}
+	require.ErrorIs(t, s.PutSet(items, PutOptions{}, nil), ErrCancelled)
+	require.Equal(t, 10, copies)
+	require.NoError(t, <-closed)
 }
 
 // halfway is a store in which the publication of a set fails at a key of the last shard, whose table is full and cannot

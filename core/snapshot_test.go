@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -303,15 +302,13 @@ const swapKeys = 200
 
 // swap publishes generation g: the keys, and one of its own, with the prefix too. That of five generations before goes.
 func (w *swaps) swap(g uint64) error {
-	data := binary.LittleEndian.AppendUint64(nil, g)
-	parts := []Part{{addressOf(data), 8}}
+	parts := []Part{stay(binary.LittleEndian.AppendUint64(nil, g))}
 	items := make([]Item, 0, swapKeys+1)
 	for _, key := range w.keys {
 		items = append(items, Item{Key: key, Parts: parts})
 	}
 	items = append(items, Item{Key: fmt.Appendf(nil, "m/own/%d", g), Parts: parts})
 	err := w.s.PutSet(items, PutOptions{}, nil)
-	runtime.KeepAlive(data)
 	if err == nil && g > 5 {
 		err = w.s.Remove(fmt.Appendf(nil, "m/own/%d", g-5))
 	}
@@ -422,4 +419,22 @@ func TestSwapsAreNeverMixed(t *testing.T) {
 	require.NoError(t, err)
 	requireEmpty(t, w.s)
 	require.Less(t, stats(t, w.s).Resident, uint64(8<<20), "and was used again")
+}
+
+// A scan that began in the middle of a set would not have the first half of it in its log.
+func TestScanBeginsBetweenTwoSets(t *testing.T) {
+	h := openHalfway(t, EvictNone)
+	began := make(chan struct{})
+	c := &scan{}
+	h.meanwhile = func() {
+		go func() { h.sets.begin(c); close(began) }()
+		select {
+		case <-began:
+			t.Error("it began in the middle of a set")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	h.fails(t, PutOptions{}, inShards(3)...)
+	<-began
+	releaseAll(h.settle(c))
 }
