@@ -101,7 +101,7 @@ var goMutations = []mutation{
 
 	// sets, snapshots, waiting
 	{"P5", "set: undone when it fails half way", "TestPutSetIsUndone", "core", nil, []edit{{"core/set.go",
-		"\t\t\tx.undo(x.order[:i])\n", ""}}},
+		"\t\t\tx.undo(x.order[:i])\n", "\t\t\t_ = i\n"}}},
 	{"P5", "set: undo gives the name back", "TestPutSetIsUndone", "core", nil, []edit{{"core/set.go",
 		"\tif m.old == 0 {\n\t\tp.table.Delete", "\tif true {\n\t\tp.table.Delete"}}},
 	{"P5", "set: undo leaves what others did", "TestOthersDuringUndo", "core", nil, []edit{{"core/set.go",
