@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,7 +28,8 @@ func longest(call func(i int)) (stop func() time.Duration) {
 	return func() time.Duration { over.Store(true); return <-done }
 }
 
-// BenchmarkSnapshotPrefix takes all of a million names; longest-put is how long a put had to wait meanwhile at most.
+// BenchmarkSnapshotPrefix takes all of a million names. longest-put is how long a put took meanwhile at most, and with
+// nobody beside it: on a busy machine that is how long it waited for a core. held is how long the scan has a shard.
 func BenchmarkSnapshotPrefix(b *testing.B) {
 	for _, n := range []int{10_000, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -47,6 +49,7 @@ func BenchmarkSnapshotPrefix(b *testing.B) {
 			stop := longest(write)
 			time.Sleep(300 * time.Millisecond)
 			alone := stop()
+			held := pieceTimes(s)
 			stop = longest(write)
 			b.ResetTimer()
 			for range b.N {
@@ -58,8 +61,25 @@ func BenchmarkSnapshotPrefix(b *testing.B) {
 			b.StopTimer()
 			b.ReportMetric(float64(stop().Microseconds()), "longest-put-us")
 			b.ReportMetric(float64(alone.Microseconds()), "longest-put-alone-us")
+			b.ReportMetric(float64(held[len(held)/2].Nanoseconds())/1e3, "held-p50-us")
+			b.ReportMetric(float64(held[len(held)*99/100].Nanoseconds())/1e3, "held-p99-us")
 		})
 	}
+}
+
+// pieceTimes is how long a scan of all names holds a shard's lock, each time, the shortest first.
+func pieceTimes(s *Store) (all []time.Duration) {
+	c := &scan{}
+	for i := range s.shards {
+		for cursor, done := uint64(0), false; !done; {
+			began := time.Now()
+			cursor, done = c.piece(s, &s.shards[i], cursor)
+			all = append(all, time.Since(began))
+		}
+	}
+	releaseAll(s.settle(c))
+	slices.Sort(all)
+	return all
 }
 
 // BenchmarkPutSet publishes sets of 10 000 objects; longest-get is how long a get of one of them had to wait at most.
