@@ -1,5 +1,5 @@
-"""What dies on a read-only mapping just works in the default mode, as with an ordinary tensor, and ends with a line that
-names key and remedy in mode "view".
+"""What dies on a read-only mapping just works in the default mode, as with an ordinary tensor. In mode "view" it ends
+with a line that names key and remedy.
 """
 
 from __future__ import annotations
