@@ -14,7 +14,5 @@ if ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec
 	exit 77
 fi
 model=$(model_folder "$PYTHON")
-for route in builtin ctypes; do
-	MOORAGE_MODEL=$model MOORAGE_ROUTE=$route PYTHONPATH=$MOOR_SITE HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 "$PYTHON" -m pytest \
-		-c "$repo/python/pyproject.toml" --rootdir "$repo" -p no:cacheprovider "$repo/tests/e2e"
-done
+MOORAGE_MODEL=$model PYTHONPATH=$MOOR_SITE HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 "$PYTHON" -m pytest \
+	-c "$repo/python/pyproject.toml" --rootdir "$repo" -p no:cacheprovider "$repo/tests/e2e"
