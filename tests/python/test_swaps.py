@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import threading
 from contextlib import closing
 
@@ -28,6 +29,8 @@ class Readers:
 
     def __init__(self, *reads):
         self._stop = threading.Event()
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(2e-4)  # else the writer waits for every reader, again and again
         self.counts = [0] * len(reads)
         self.failures = []
         self._threads = [threading.Thread(target=self._run, args=each) for each in enumerate(reads)]
@@ -37,7 +40,7 @@ class Readers:
     def _run(self, i, read):
         last = -1
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(0.004):  # about as often as there is a new generation
                 seen = {int(n) for array in read() for n in (array[0], array[-1])}
                 assert len(seen) == 1, f"reader {i}: a set of several generations: {sorted(seen)}"
                 (now,) = seen
@@ -51,6 +54,7 @@ class Readers:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        sys.setswitchinterval(self._interval)
         if self.failures:
             raise self.failures[0]
         assert min(self.counts) > 0, self.counts
@@ -88,8 +92,8 @@ def test_a_thousand_swaps_of_two_hundred_keys(store):
     used, metadata, borrowed = memory(store)
     assert (used, borrowed) == (base[0], 0)
     assert metadata <= 2 * base[1]
-    # Each reader may hold a generation, and the writer has two; after the first hundred swaps nothing new is touched.
-    assert marks[-1] <= 1.25 * marks[0] and marks[-1] < (READERS + 4) * base[0], marks
+    # Each reader may hold a generation, and the writer has two.
+    assert max(marks) <= (READERS + 3) * base[0], (marks, base)
     print("reads", readers.counts)
 
 
@@ -112,7 +116,7 @@ def test_state_dicts_whose_names_change(store):
 
     def publish(n):
         names = [f"t{i}" for i in range(n % 3, 60, n % 5 + 1)]
-        store.put_state_dict({"n": n, "names": names, **{name: torch.full((64,), n) for name in names}}, "sd/")
+        store.put_state_dict({"n": n, "names": names, **{name: torch.full((2048,), n) for name in names}}, "sd/")
 
     def read():
         sd = store.get_state_dict("sd/", mode="view")
