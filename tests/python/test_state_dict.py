@@ -10,6 +10,7 @@ import struct
 from collections import Counter, OrderedDict
 
 import pytest
+from children import in_child
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -703,3 +704,35 @@ def test_a_scheduler(store):
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD(model.parameters(), lr=0.1), 10)
     sd = scheduler.state_dict()
     assert_same(round_trip(store, sd), sd)
+
+
+# ---- processes ----
+
+
+def test_in_a_forked_child(store):
+    """No waiting for a lock that nobody in the child will let go; what was read before the fork goes on."""
+    model = Tied()
+    store.put_state_dict(model.state_dict(), "m/")
+    store.assign_to(model, "m/")
+    sd = store.get_state_dict("m/")
+
+    def work():
+        for call in (lambda: store.put_state_dict({}), store.get_state_dict, lambda: store.assign_to(model)):
+            with pytest.raises(moorage.ForkedError):
+                call()
+        train(model, adam(model), 2)
+        return model.project.weight is model.embed.weight and bool(torch.isfinite(model.embed.weight).all())
+
+    with store._publishing:  # as if another thread was in the middle of it
+        assert in_child(work) == "True"
+    assert_same(dict(store.get_state_dict("m/")), dict(sd))
+
+
+def test_a_vmapped_tensor_is_refused_with_its_path(store):
+    def inner(x):
+        with pytest.raises(moorage.UnsupportedError, match=r"sd\['a'\]: .*"):
+            store.put_state_dict({"a": x})
+        return x
+
+    torch.vmap(inner)(torch.ones(3, 2))
+    assert len(store) == 0

@@ -23,8 +23,8 @@ def generation(n):
 
 
 class Readers:
-    """Threads that read until `stop`. `read()` gives arrays that belong together: all of their elements must be equal, and
-    rise from one read to the next.
+    """Threads that read until `stop`. `read()` gives arrays that belong together: all of their elements must be equal,
+    and rise from one read to the next.
     """
 
     def __init__(self, *reads):

@@ -50,18 +50,16 @@ def publish(store: Store, module: Any, sd: Any, prefix: str) -> None:
 def _tensor_of(module: Any, value: Any, path: Path) -> tuple[Any, Hashable] | None:
     if not isinstance(value, module.Tensor):
         return None
-    t = value
-    if not (module.is_plain(t) and module.is_dense_cpu(t)):
-        try:
-            t = module.prepare(value)
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{shown(path)}: {error}") from None
-    return t, _identity(value)
+    try:
+        plain = module.is_plain(value) and module.is_dense_cpu(value)
+        return value if plain else module.prepare(value), _identity(module, value)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{shown(path)}: {error}") from None
 
 
-def _identity(t: Any) -> Hashable:
+def _identity(module: Any, t: Any) -> Hashable:
     """Equal for tensors that are the same elements of the same memory, in the same order."""
-    address = t.data_ptr()
+    address = module.address_of(t, "t")
     if not address or not t.numel():
         return id(t)
     return (address, str(t.device), t.dtype, tuple(t.shape), t.stride(), t.is_conj(), t.is_neg())
