@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import math
 import struct
@@ -736,3 +737,41 @@ def test_a_vmapped_tensor_is_refused_with_its_path(store):
 
     torch.vmap(inner)(torch.ones(3, 2))
     assert len(store) == 0
+
+
+# ---- what happens in the middle of a read ----
+
+
+def between(store, monkeypatch, publish):
+    """Has `publish` called after a reader has looked, and before it holds anything."""
+    real = store.snapshot
+
+    def snapshot(*arguments, **options):
+        publish()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(store, "snapshot", snapshot)
+
+
+def test_a_state_dict_that_comes_while_there_was_none(store, monkeypatch):
+    store.put_tensor("p/other", torch.ones(1))
+    between(store, monkeypatch, lambda: store.put_state_dict({"n": 1, "t": torch.ones(1)}, "p/"))
+    assert_same(store.get_state_dict("p/"), {"n": 1, "t": torch.ones(1)})
+
+
+def test_other_names_in_the_middle_of_a_read(store, monkeypatch):
+    turns = iter([{"a": torch.ones(1), "c": 1}, {"b": torch.zeros(2)}, {}])
+    last = {"d": torch.ones(3)}
+    store.put_state_dict({"a": torch.zeros(1)}, "p/")
+    between(store, monkeypatch, lambda: store.put_state_dict(next(turns, last), "p/"))
+    assert_same(store.get_state_dict("p/"), {"a": torch.ones(1), "c": 1})  # the same names: they were held at once
+    assert_same(store.get_state_dict("p/"), last)
+
+
+def test_a_reader_gives_up_in_the_end(store, monkeypatch):
+    counter = itertools.count()
+    store.put_state_dict({"t": torch.ones(1)}, "p/")
+    between(store, monkeypatch, lambda: store.put_state_dict({f"t{next(counter)}": torch.ones(1)}, "p/"))
+    with pytest.raises(moorage.BusyError, match="under prefix 'p/' was replaced by others 100 times while it was read"):
+        store.get_state_dict("p/")
+    assert next(counter) == 100

@@ -110,7 +110,8 @@ def _once(store: Store, prefix: str, text: bytes, mode: Mode | None, device: Any
     before they were held.
     """
     key = prefix + MANIFEST
-    names = _parsed(text, prefix).names
+    manifest = _parsed(text, prefix)
+    names = manifest.names
     try:
         snapshot = store.snapshot([key, *(prefix + name for name in names)])
     except NotFoundError as error:
@@ -118,7 +119,9 @@ def _once(store: Store, prefix: str, text: bytes, mode: Mode | None, device: Any
             return None
         raise NotFoundError(f"the state dict under prefix {prefix!r} has lost a tensor: {error}") from None
     with closing(snapshot):
-        manifest = _parsed(bytes(snapshot.get_buffer(key)), prefix)
+        held = bytes(snapshot.get_buffer(key))
+        if held != text:
+            manifest = _parsed(held, prefix)
         if not set(manifest.names).issubset(names):
             return None
         return manifest.build([_tensor(store, snapshot, prefix + name, mode, device) for name in manifest.names])
