@@ -215,6 +215,8 @@ if torch is not None:
             "t dtype": lambda s: torch.float32,
             "t odd dtype": lambda s: torch.qint8,
             "t device": lambda s: torch.device("cpu"),
+            "sd": lambda s: {"w": torch.ones(2, 3), "n": [1, {"t": torch.ones(2)}]},
+            "module": lambda s: torch.nn.Linear(3, 2),
         }
     )
 names = st.sampled_from(sorted(objects))
@@ -243,6 +245,9 @@ likely = {
     "missing_ok": "true",
     "non_blocking": "zero",
     "wait": "zero",
+    "sd": "sd" if torch else "dict",
+    "module": "module" if torch else "none",
+    "strict": "true",
 }
 
 methods = [name for name in dir(moorage.Store) if not name.startswith("_") and name != "close"]
@@ -299,6 +304,8 @@ def fuzz(data):
                         arguments.append(made)
         except Evil:
             return
+        if method == "wait" and type(arguments[1]) in (type(None), int, float):
+            arguments[1] = 0  # it does wait as long as it is told to
         CALLED.append(method)
         gc.collect(0)
         before = state(store)
@@ -309,7 +316,7 @@ def fuzz(data):
             failure = type(error).__name__
         except RuntimeError:
             # Of torch's, or of what was iterated over.
-            theirs = (memoryview, *((torch.Tensor, torch.dtype) if torch else ()))
+            theirs = (memoryview, *((torch.Tensor, torch.dtype, torch.nn.Module) if torch else ()))
             if options.get("device") is None and not any(
                 isinstance(a, theirs) for a in arguments + [*options.values()]
             ):

@@ -127,9 +127,13 @@ def test_docstring_example(name: str, code: str) -> None:
     header, payload = b"sixteen-byte-hdr", np.arange(8, dtype=np.float16)
     namespace: dict[str, Any] = {"moorage": moorage, "torch": torch, "np": np, "header": header, "payload": payload}
     namespace["model_output"] = lambda out: out.fill_(1)
+    namespace["Model"] = lambda: torch.nn.Linear(2, 2)
+    namespace["model"] = model = namespace["Model"]()
+    namespace["optimizer"] = torch.optim.SGD(model.parameters())
     with moorage.Store("64MiB") as namespace["store"]:
         namespace["store"].put_parts("block", header, payload)
         namespace["store"].put_tensor("weights", payload)
+        namespace["store"].put_tensors({f"model/{name}": t for name, t in model.state_dict().items()})
         exec(compile(code, name, "exec"), namespace)
         namespace.clear()
 

@@ -41,12 +41,29 @@ def weights(tmp_path: Path) -> str:
     return str(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
-@pytest.mark.parametrize("real", [False, True], ids=["random", "file"])
-def test_example(name: str, real: bool, request: pytest.FixtureRequest) -> None:
+# What is printed at the end, by those that do not take a file.
+ENDS = {
+    "pytorch_hot_swap.py": "nothing of older generations",
+    "pytorch_resume.py": "written to a file: step 40",
+}
+
+
+def needed_by(name: str) -> None:
     needs = "torch" if "torch" in name else "numpy"
     if importlib.util.find_spec(needs) is None:
         pytest.skip(f"{name} needs {needs}, which was not found")
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_example_that_takes_no_file(name: str) -> None:
+    needed_by(name)
+    assert ENDS[name] in run(name)
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.glob("*.py")} - set(ENDS)))
+@pytest.mark.parametrize("real", [False, True], ids=["random", "file"])
+def test_example(name: str, real: bool, request: pytest.FixtureRequest) -> None:
+    needed_by(name)
     said = run(name, *([request.getfixturevalue("weights")] if real else []))
     assert "imported 4 tensors" in said if real else "imported" not in said
     assert "after close" in said

@@ -114,7 +114,8 @@ sys.modules["numpy"] = None
 import moorage
 store = moorage.Store("1MiB")
 store.put("k", b"bytes")
-for getter in (store.get_tensor, store.get_array, store.pop_tensor):
+state_dicts = (lambda p: store.put_state_dict({}, p), store.get_state_dict, lambda p: store.assign_to(None, p))
+for getter in (store.get_tensor, store.get_array, store.pop_tensor, *state_dicts):
     try:
         getter("k")
     except ImportError as error:
@@ -128,7 +129,7 @@ assert store.get("k") == b"bytes"
     lines = run(code).splitlines()
     assert "get_array" in lines[0]
     assert "get_buffer" in lines[1]
-    assert len(lines) == 4
+    assert len(lines) == 7 and all("torch is needed here" in line for line in lines[3:])
 
 
 def test_pop_gives_an_array_when_there_is_no_torch():

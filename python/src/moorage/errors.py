@@ -140,7 +140,7 @@ class IOFailedError(MoorageError, OSError):
 
 
 class FormatError(MoorageError, ValueError):
-    """A file is damaged or hostile; nothing of it was stored."""
+    """A file is damaged or hostile, nothing of it was stored; or the manifest of a state dict is damaged."""
 
     status = -16
 

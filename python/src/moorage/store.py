@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,6 +99,7 @@ class Store:
         self._route_name = route if library.builtin else "ctypes"
         self._plain = _plain.PlainCalls(library, self._id)
         self._look = _look.SecondLook(library, self._plain, self._mode)
+        self._publishing = threading.Lock()  # one put_state_dict at a time, while it removes what it replaced
         self._bind()
 
     def _bind(self) -> None:
@@ -850,6 +852,63 @@ class Store:
         status, text = _files.run(self._library, operation, if_exists, progress)
         if status < 0:
             raise error_for(status, text)
+
+    # ---- state dicts ----
+
+    def put_state_dict(self, sd: dict[Any, Any], prefix: str = "") -> None:
+        """Publishes a state dict, of a module or an optimizer, at one point: a reader sees all of it or nothing of it.
+
+            store.put_state_dict(model.state_dict(), "model/")
+            store.put_state_dict(optimizer.state_dict(), "optimizer/")
+
+        Each tensor becomes an object under `prefix` + its name ("model/encoder.weight"), nested ones with "/" between
+        the names ("optimizer/state/0/exp_avg"). Entries that are the same memory with the same shape and strides (tied
+        weights) become one object, under the name that comes first. What is not a tensor (dict, OrderedDict, list,
+        tuple, str, int, float, bool, None, with exactly these types) is kept in one more object, `prefix` +
+        "%state_dict", a JSON text. Tensors of the state dict that was there under the prefix, and are not in this one,
+        are removed.
+
+        Raises TypeError with the path of anything else, and of what holds itself or is nested deeper than 64 levels;
+        what `put_tensor` raises; ImportError without torch. Nothing is stored then.
+        """
+        from . import state_dict
+
+        state_dict.publish(self, self._torch(), sd, prefix)
+
+    def get_state_dict(self, prefix: str = "", *, mode: Mode | None = None, device: Any = None) -> dict[Any, Any]:
+        """The state dict that was put under `prefix`, of one generation, with what was tied tied again.
+
+        Without one, as after `import_safetensors` or `put_tensors`, it is a flat dict of all tensors whose keys begin
+        with `prefix`, by the rest of their keys, in their order. mode and device as in `get_tensor`.
+
+        Raises NotFoundError (a KeyError) when there is neither, or when a tensor of it was removed or evicted;
+        FormatError when the object `prefix` + "%state_dict" is damaged; ImportError without torch.
+        """
+        from . import state_dict
+
+        self._torch()
+        found: dict[Any, Any] = state_dict.read(self, prefix, mode, device)
+        return found
+
+    def assign_to(self, module: torch.nn.Module, prefix: str = "", *, strict: bool = True) -> Any:
+        """Hangs a state dict into a module, without a copy: its parameters and buffers are then the store's tensors, in
+        the store's mode. In the default mode they can be trained; the store's bytes stay as they are.
+
+            with torch.device("meta"):
+                model = Model()          # without memory of its own
+            store.assign_to(model, "model/")
+
+        As `module.load_state_dict(store.get_state_dict(prefix), strict, assign=True)`, except that tied weights stay
+        one Parameter (one tensor becomes one, and what is one in the module stays one), and that the module is as it
+        was when an exception is raised. `requires_grad` is kept. Make optimizers after it. Returns what load_state_dict
+        returns: missing_keys, unexpected_keys.
+
+        Raises RuntimeError for names and shapes that do not fit, as load_state_dict does; InvalidArgumentError for a
+        parameter of the module with two names under which there are different values; and as `get_state_dict`.
+        """
+        from . import state_dict
+
+        return state_dict.assign(self, self._torch().torch, module, prefix, strict)
 
     # ---- the end ----
 

@@ -148,10 +148,10 @@ def _refuse(t: Any) -> None:
 
 def struct(t: Any) -> _abi.DLTensor:
     """A DLTensor of a strided tensor on the CPU. It does not keep `t`."""
-    return _memory.tensor_struct(_address(t, "t"), TRIPLES[t.dtype], tuple(t.shape), tuple(t.stride()))
+    return _memory.tensor_struct(address_of(t, "t"), TRIPLES[t.dtype], tuple(t.shape), tuple(t.stride()))
 
 
-def _address(t: Any, name: str) -> int:
+def address_of(t: Any, name: str) -> int:
     try:
         return int(t.data_ptr())
     except RuntimeError as error:  # wrappers of vmap and grad, fake tensors
@@ -167,7 +167,7 @@ def span(t: Any, name: str) -> tuple[int, int]:
         raise TypeError(f"{name} must be a dense tensor on the CPU; read into one and copy it over")
     if not t.is_contiguous() or t.is_conj() or t.is_neg():
         raise BufferError(f"{name} must be contiguous; read into a contiguous tensor and copy it over")
-    address, size = _address(t, name), t.numel() * t.element_size()
+    address, size = address_of(t, name), t.numel() * t.element_size()
     if size and not address:
         raise UnsupportedError(f"{name} has no memory of its own, as a tensor of zeros only; give a plain tensor")
     return address, size
