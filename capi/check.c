@@ -10,8 +10,9 @@ typedef unsigned long long ull;
 
 int32_t moor_refuse_forked(void) {
   return moor_fail(MOOR_ERR_FORKED,
-                   "this process was forked from one that uses moorage, and its stores stay with the parent; views taken "
-                   "before the fork stay readable. Start workers with spawn or forkserver, or take the views first");
+                   "this process was forked from one that uses moorage, and its stores stay with the parent; views and "
+                   "snapshots taken before the fork stay readable. Take a snapshot first, or start workers with spawn or "
+                   "forkserver");
 }
 
 int32_t moor_check_not_null(const void *pointer, const char *name) {

@@ -319,8 +319,8 @@ static void end_sources(sources *b) {
 }
 
 /* As many as one call takes, up to the first that has to be looked at. */
-static void open_sources(sources *b, const plain_types *types, object *values, ssize from, ssize room) {
-  while (b->count < room && b->bytes < MOST_BYTES) {
+static void open_sources(sources *b, const plain_types *types, object *values, ssize from, ssize room, uint64_t most) {
+  while (b->count < room && b->bytes < most) {
     source *s = &b->all[b->count];
     if (!open_source(s, types, py.PyList_GetItem(values, from + b->count))) {
       py.PyErr_Clear();
@@ -364,37 +364,45 @@ static object *outcomes_of(const sources *b) {
   return list;
 }
 
-static object *put_sources(sources *b, object *store, object *keys, ssize from, uint32_t if_exists) {
+static object *put_sources(sources *b, object *store, object *keys, ssize from, uint32_t if_exists, uint32_t flags) {
   int packed = moor_py_pack_keys(&b->keys, keys, py.PyList_GetItem, from, b->count);
   if (packed < 0) return py.PyErr_NoMemory();
   if (packed == 0) return declined();
   moor_keys names = {b->keys.bytes, b->keys.ends, (uint64_t)b->count};
-  moor_put_options options = {.struct_size = sizeof options, .if_exists = if_exists};
-    uint64_t id = store_id(store);
+  moor_put_options options = {.struct_size = sizeof options, .if_exists = if_exists, .flags = flags};
+  uint64_t id = store_id(store);
   void *thread = leave_python(b->bytes);
   int32_t status = moor_put_tensors((moor_store){id}, &names, b->tensors, &options, b->results, b->statuses);
   enter_python(thread);
+  if (status != MOOR_OK && (flags & MOOR_PUT_ATOMIC) != 0) return status_object(status);
   return status == MOOR_OK ? outcomes_of(b) : declined();
 }
 
 /* put_many(keys, tensors, if_exists, from): lists; begins at number `from`. A list of outcomes and statuses, which ends
- * before the first tensor that has to be looked at. self is (store, types and methods of plain_types). */
+ * before the first tensor that has to be looked at. With from = -1 all of them as one set: outcomes, or a status, or None
+ * when one of them has to be looked at. self is (store, types and methods of plain_types). */
 object *moor_py_put_many(object *self, object *const *args, ssize count) {
   plain_types types = {py.PyTuple_GetItem(self, 1), py.PyTuple_GetItem(self, 2), py.PyTuple_GetItem(self, 3),
                        py.PyTuple_GetItem(self, 4), py.PyTuple_GetItem(self, 5)};
   sources b;
   if (count != 4) return wrong_count();
   long if_exists = py.PyLong_AsLong(args[2]);
-  ssize from = (ssize)py.PyLong_AsLong(args[3]), room = py.PyList_Size(args[0]) - from;
-  if (room > MOST_TENSORS) room = MOST_TENSORS;
+  ssize from = (ssize)py.PyLong_AsLong(args[3]);
+  int as_set = from == -1;
+  if (as_set) from = 0;
+  ssize room = py.PyList_Size(args[0]) - from;
+  if (room > MOST_TENSORS && !as_set) room = MOST_TENSORS;
   if (room < 1) return py.PyList_New(0);
   if (!allocate_sources(&b, room)) return py.PyErr_NoMemory();
-  open_sources(&b, &types, args[1], from, room);
+  open_sources(&b, &types, args[1], from, room, as_set ? UINT64_MAX : MOST_BYTES);
   object *result;
-  if (b.count == 0)
+  if (as_set && b.count < room)
+    result = none();
+  else if (b.count == 0)
     result = py.PyList_New(0);
   else if (settle_sources(&b, args[1], from, b.bytes >= KEEP_GIL))
-    result = put_sources(&b, py.PyTuple_GetItem(self, 0), args[0], from, (uint32_t)if_exists);
+    result = put_sources(&b, py.PyTuple_GetItem(self, 0), args[0], from, (uint32_t)if_exists,
+                         as_set ? MOOR_PUT_ATOMIC : 0);
   else
     result = declined();
   end_sources(&b);

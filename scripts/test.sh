@@ -109,7 +109,7 @@ run_native_steps() {
 	for folder in "$REPO"/tests/*/; do
 		folder=$(basename "$folder")
 		[ -e "$REPO/tests/$folder/run.sh" ] || continue
-		[[ $folder != bench && $folder != soak ]] || continue
+		[[ $folder != bench ]] || continue
 		step "tests/$folder" 8 "$steps" folder "$folder" "$which"
 	done
 }

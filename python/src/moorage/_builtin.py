@@ -36,8 +36,9 @@ class BuiltinRoute:
 
     def put_many(self, torch: Any, numpy: Any) -> Any:
         """put_many(keys, tensors, if_exists, from) -> outcomes, from number `from` on up to the first tensor that has
-        to be put by itself, or sooner; None when one of the keys cannot be used. All are lists. `torch` and `numpy`,
-        our modules, are None as long as nobody has used them.
+        to be put by itself, or sooner; None when one of the keys cannot be used. All are lists. From number -1: all of
+        them as one set, and a status, or None when one of them has to be looked at. `torch` and `numpy`, our modules,
+        are None as long as nobody has used them.
         """
         array = numpy and numpy.ARRAY
         bound = (self._store, array, *(torch.FOR_BATCHES if torch else (None,) * 4))

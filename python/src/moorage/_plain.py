@@ -239,6 +239,8 @@ class PlainRoute:
         calls = self._calls
 
         def put_many(keys: list[Any], tensors: list[Any], if_exists: int, begin: int) -> Any:
+            if begin < 0:
+                return None  # there is no quick way for a set
             structs: list[Any] = []
             made = _Structs(torch, numpy)
             try:

@@ -320,16 +320,19 @@ class Store:
         return batch.results
 
     def _put_set(self, pairs: list[tuple[Any, Any]], how: int) -> dict[str, bool]:
-        structs = _batch.Structs(_imported("torch") and self._torch(), _imported("numpy") and self._numpy(), self._plain)
-        try:
-            outcomes = self._plain.put_set(
-                [key for key, _ in pairs], [structs.of(t, f"the tensor of key {key!r}") for key, t in pairs], how
-            )
-        finally:
-            structs.end()
+        torch, numpy = _imported("torch") and self._torch(), _imported("numpy") and self._numpy()
+        keys, tensors = [key for key, _ in pairs], [t for _, t in pairs]
+        outcomes = self._put_many(keys, tensors, how, -1)
+        if outcomes is None:
+            structs = _batch.Structs(torch, numpy, self._plain)
+            try:
+                all_structs = [structs.of(t, f"the tensor of key {key!r}") for key, t in pairs]
+                outcomes = self._plain.put_set(keys, all_structs, how)
+            finally:
+                structs.end()
         if type(outcomes) is int:
             self._look.fail(outcomes)
-        return {key: outcome != _abi.KEPT for (key, _), outcome in zip(pairs, outcomes)}
+        return {key: outcome != _abi.KEPT for key, outcome in zip(keys, outcomes)}
 
     def put_parts(self, key: str, *parts: Any, meta: bytes = b"", if_exists: IfExists = "replace") -> bool:
         """Stores the concatenation of several buffers as one object of bytes, each copied once.
