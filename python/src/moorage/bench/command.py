@@ -10,15 +10,21 @@ from typing import Callable
 
 from .. import _parse
 from ..errors import MoorageError
-from . import aims, cases, figures, machine, plot, process, report
+from . import aims, cases, figures, machine, peers, plot, process, report
 from .cases import Case
 from .fixture import Fixture, Shortage, module
 from .measured import Measured, Result
+from .peers import claims, tables
+from .peers import compare as with_peers
 from .timing import Comparison, compare
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZES = (4 * _KIB, 16 * _KIB, 64 * _KIB, 256 * _KIB, _MIB, 2 * _MIB, 4 * _MIB, 16 * _MIB, 64 * _MIB, 256 * _MIB, _GIB)
 _QUICK_SIZES = (4 * _KIB, 64 * _KIB, _MIB, 4 * _MIB, 64 * _MIB, _GIB)
+
+# Those that the claims are about, and some in between.
+_PEER_SIZES = (4 * _KIB, 64 * _KIB, _MIB, 16 * _MIB, 64 * _MIB)
+_QUICK_PEER_SIZES = (4 * _KIB, _MIB, 64 * _MIB)
 
 _TRIES = 5
 _TWO_CORES_FROM = 2 * _MIB
@@ -64,10 +70,16 @@ def main(argv: list[str]) -> int:
     facts = machine.facts()
     measured = run(plan)
     measured.elsewhere = elsewhere
+    claimed = []
+    if options.peers:
+        peer_sizes = sizes or (_QUICK_PEER_SIZES if options.quick else _PEER_SIZES)
+        measured.peers = with_peers.measure(peer_sizes, 0.12 if options.quick else 0.5, plan.wants)
+        claimed = claims.judge(measured.peers)
     judged = aims.judge(measured)
-    report.show(report.tables(facts, measured, judged))
+    others = tables.tables(measured.peers, claimed) if measured.peers is not None else []
+    report.show(report.tables(facts, measured, judged, others))
     if options.json:
-        report.write_json(options.json, facts, measured, judged)
+        report.write_json(options.json, facts, measured, judged, claimed)
     if options.plot:
         plot.write(options.plot, measured)
     return 0
@@ -79,7 +91,13 @@ def _arguments() -> argparse.ArgumentParser:
         description="Measures this machine. Every figure stands beside its floor, the least that the same thing could "
         "cost, taken alternately in the same run.",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: half a minute at most")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer sizes and rounds: half a minute at most, with --peers two"
+    )
+    parser.add_argument(
+        "--peers", action="store_true",
+        help="what others do as well, those that are installed: " + ", ".join(_peers()),
+    )  # fmt: skip
     parser.add_argument("--sizes", metavar="LIST", help='for example "4KiB,1MiB,1GiB"')
     parser.add_argument("--only", metavar="LIST", help="words; cases that contain one are measured: " + _cases())
     parser.add_argument("--json", metavar="FILE", help="writes all figures")
@@ -89,6 +107,10 @@ def _arguments() -> argparse.ArgumentParser:
         help="figures of the Go and C benchmarks, as `go test -bench` prints them, for the list of aims; repeatable",
     )  # fmt: skip
     return parser
+
+
+def _peers() -> list[str]:
+    return [peers.peer(module).title for module in peers.MODULES[2:]]
 
 
 def _cases() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .figures import Figures
+from .peers.results import Peers
 from .process import Footprint
 from .timing import Comparison
 
@@ -31,6 +32,8 @@ class Measured:
     close_ms: float | None = None
     elsewhere: Figures = field(default_factory=dict)
     """From the Go and C benchmarks."""
+    peers: Peers | None = None
+    """What others do, if it was asked for."""
     missing: list[str] = field(default_factory=list)
     """What was not measured, and why."""
 

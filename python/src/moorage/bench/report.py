@@ -59,13 +59,14 @@ def _row(result: Result) -> list[str]:
 _COLUMNS = ("what", "size", "p50", "p99", "x floor", "floor p50", "floor", "copied", "faults", "CPU")
 
 
-def tables(facts: dict[str, Any], measured: Measured, aims: list[Judged]) -> list[Table]:
+def tables(facts: dict[str, Any], measured: Measured, aims: list[Judged], peers: Sequence[Table] = ()) -> list[Table]:
     shown = [Table("Machine", ("", ""), [(name, _fact(name, value)) for name, value in facts.items()], left=2)]
     if measured.results:
         by_case = sorted(measured.results, key=lambda r: _order(measured, r))
         shown.append(Table("Figures, per call", _COLUMNS, [_row(result) for result in by_case]))
     if measured.missing:
         shown.append(Table("Not measured", ("",), [(text,) for text in measured.missing]))
+    shown += peers
     if aims:
         rows: list[Sequence[str]] = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims]
         shown.append(Table("Aims", ("aim", "limit", "measured", "verdict"), rows, left=4))
@@ -120,8 +121,11 @@ def plain(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_json(path: str, facts: dict[str, Any], measured: Measured, aims: list[Judged]) -> None:
-    content = {"machine": facts, **asdict(measured), "aims": [asdict(aim) for aim in aims]}
+def write_json(path: str, facts: dict[str, Any], measured: Measured, aims: list[Judged], claims: list[Judged]) -> None:
+    content = {
+        "machine": facts, **asdict(measured), "claims": [asdict(claim) for claim in claims],
+        "aims": [asdict(aim) for aim in aims],
+    }  # fmt: skip
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.write("\n")

@@ -107,12 +107,12 @@ class Comparison:
     rounds: int
 
 
-class _Side:
+class Side:
     """What is gathered of one statement."""
 
-    def __init__(self, statement: Statement) -> None:
+    def __init__(self, statement: Statement, block: int = _BLOCK) -> None:
         self.statement = statement
-        self.n = _calls_per_block(statement)
+        self.n = _calls_per_block(statement, block)
         self.singles = max(1, min(self.n // 4, 100))
         self.means: list[float] = []
         self.times: list[int] = []
@@ -146,15 +146,16 @@ class _Side:
         )
 
 
-def _calls_per_block(statement: Statement) -> int:
+def _calls_per_block(statement: Statement, block: int) -> int:
     n = 1
     statement.block(1)  # the first is never like the others
-    while n < statement.most and min(statement.block(n), statement.block(n)) < _BLOCK / 2:
+    while n < statement.most and min(statement.block(n), statement.block(n)) < block / 2:
         n *= 2
     return n
 
 
-def _cost_of_clock() -> float:
+def cost_of_clock() -> float:
+    """Nanoseconds that reading the clock adds to what is timed call by call."""
     return statistics.median(Statement("pass", {}).each(1000))
 
 
@@ -175,9 +176,9 @@ def compare(
 
 
 def _compare(case: Statement, floor: Statement, seconds: float, copied: Callable[[], int] | None) -> Comparison:
-    clock = _cost_of_clock()
+    clock = cost_of_clock()
     before, calls = (copied() if copied else 0), case.calls
-    ours, theirs = _Side(case), _Side(floor)
+    ours, theirs = Side(case), Side(floor)
     ratios: list[float] = []
     deadline = _clock() + int(seconds * 1e9)
     while len(ratios) < _FEWEST_ROUNDS or (_clock() < deadline and len(ratios) < _MOST_ROUNDS):

@@ -1,0 +1,159 @@
+"""Runs the peers in turns, size by size and work by work."""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Callable
+
+from .. import machine, report
+from . import MODULES, ours, peer
+from .peer import BATCH_HAND, BATCH_READ, HAND, PUT, READ
+from .place import Place, place_for
+from .remote import Lost, Remote, end_all, lacking
+from .results import PeerResult, Peers
+
+BATCH, BATCH_SIZE = 128, 32 << 10
+OURS = {PUT: ours.PUT_TENSOR}  # every other work: the view
+
+_FEWEST_ROUNDS, _MOST_ROUNDS = 7, 200
+_COPIES = 5  # of its bytes, that a peer may have at a time
+
+
+@dataclass
+class _Side:
+    """One row in the rounds of one work."""
+
+    remote: Remote
+    name: str
+    row: str
+    means: list[float] = field(default_factory=list)
+
+
+def measure(
+    sizes: Sequence[int], seconds: float, wants: Callable[[str], bool], modules: Sequence[str] = MODULES
+) -> Peers:
+    """All peers that are here and that `wants` names, in turns; `seconds` for each row of each work.
+
+    No process is left behind, and no file, however this ends.
+    """
+    found = Peers()
+    if find_spec("torch") is None:
+        found.missing["all"] = "torch is not installed: what is compared are tensors"
+        return found
+    place = place_for(max(*sizes, BATCH * BATCH_SIZE) * len(modules) * _COPIES)
+    folder = tempfile.mkdtemp(prefix="moorage-peers-", dir=place.folder)
+    running: dict[str, Remote] = {}
+    try:
+        _start(running, folder, place, modules, wants, found)
+        for size in sizes:
+            _measure_size(running, size, 1, (READ, HAND, PUT), seconds, found)
+        _measure_size(running, BATCH_SIZE, BATCH, (BATCH_READ, BATCH_HAND), seconds, found)
+    finally:
+        end_all(list(running.values()))
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def _start(
+    running: dict[str, Remote],
+    folder: str,
+    place: Place,
+    modules: Sequence[str],
+    wants: Callable[[str], bool],
+    found: Peers,
+) -> None:
+    for name in modules:
+        one = peer(name)
+        if name not in MODULES[:2] and not (wants(one.title) or wants(name.rpartition(".")[2])):
+            continue
+        reason = lacking(one)
+        if reason is not None:
+            found.missing[one.title] = reason
+            continue
+        running[name] = Remote(name, one, folder)
+        found.places[one.title] = place.text if one.files else one.place
+    _ask_all(running, found, "ready")
+
+
+def _measure_size(
+    running: dict[str, Remote], size: int, count: int, works: Sequence[str], seconds: float, found: Peers
+) -> None:
+    need = len(running) * _COPIES * size * count
+    if need > machine.available_memory() * 3 // 4:
+        found.missing[f"all, {report.size(size)}"] = f"needs {need >> 20} MiB of memory"
+        return
+    rows: list[tuple[str, str, list[str]]] = []
+    for name, filled in _ask_all(running, found, "fill", size, count).items():
+        rows += [(name, row, can) for row, can in filled.items()]
+    for work in works:
+        sides = [_Side(running[name], name, row) for name, row, can in rows if work in can and name in running]
+        if sides:
+            tell(f"{report.size(size)}, {work}: {', '.join(side.row for side in sides)}")
+            _rounds(running, sides, work, seconds * len(sides), found)
+            _keep(running, sides, work, size, found)
+    _ask_all(running, found, "check")
+
+
+def _ask_all(running: dict[str, Remote], found: Peers, *request: Any) -> dict[str, Any]:
+    answers = {}
+    for name in list(running):
+        try:
+            answers[name] = running[name].ask(*request)
+        except Lost as lost:
+            _lose(running, name, lost, found)
+    return answers
+
+
+def tell(text: str) -> None:
+    print(f"measuring {text} ...", file=sys.stderr, flush=True)
+
+
+def _lose(running: dict[str, Remote], name: str, lost: Lost, found: Peers) -> None:
+    one = running.pop(name).peer
+    found.missing[one.title] = str(lost)
+    tell(f"goes on without {one.title}: {lost}")
+
+
+def _rounds(running: dict[str, Remote], sides: list[_Side], work: str, seconds: float, found: Peers) -> None:
+    """Everybody once a round, each time in another order. Who is lost has no figure from then on."""
+    order = random.Random(1)
+    for round_number in range(_MOST_ROUNDS + 1):
+        if round_number == 1:  # the first is not like the others: everybody found its number of calls
+            for side in sides:
+                side.means.clear()
+            end = time.monotonic() + seconds
+        if round_number > _FEWEST_ROUNDS and time.monotonic() > end:
+            break
+        for side in order.sample(sides, len(sides)):
+            mean = math.nan
+            if side.name in running:
+                try:
+                    mean = running[side.name].ask("run", side.row, work)
+                except Lost as lost:
+                    _lose(running, side.name, lost, found)
+            side.means.append(mean)
+
+
+def _keep(running: dict[str, Remote], sides: list[_Side], work: str, size: int, found: Peers) -> None:
+    reference = next((side for side in sides if side.row == OURS.get(work, ours.VIEW)), None)
+    for side in sides:
+        if side.name not in running:
+            continue
+        try:
+            timed = running[side.name].ask("figures", side.row, work)
+        except Lost as lost:
+            _lose(running, side.name, lost, found)
+            continue
+        ratios = [theirs / mine for theirs, mine in zip(side.means, reference.means if reference else [])]
+        ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
+        times = statistics.median(ratios) if ratios else None
+        found.results.append(PeerResult(side.row, work, size, timed, times, len(side.means)))

@@ -1,0 +1,39 @@
+"""Moorage, in both modes of its tensors, and into the caller's memory."""
+
+from __future__ import annotations
+
+import moorage
+
+from .peer import READ, Peer, Row, Work
+
+VIEW, PUT_TENSOR = "Moorage, view", "Moorage"
+
+
+class Ours(Peer):
+    title = "Moorage"
+    place = "a memfd of its process"
+
+    def __init__(self) -> None:
+        self.store: moorage.Store | None = None
+
+    def fill(self, work: Work) -> dict[str, Row]:
+        self.close()
+        self.store = store = moorage.Store((len(work.keys) + 3) * work.size + (64 << 20))
+        store.put_tensors(work.tensors)
+        names = {
+            "get_tensor": store.get_tensor, "get_tensors": store.get_tensors, "get_into": store.get_into,
+            "put_tensor": store.put_tensor, "target": work.target,
+        }  # fmt: skip
+        view = Row(work, names, get='get_tensor(key, mode="view")', many='get_tensors(keys, mode="view")')
+        default = Row(work, names, get="get_tensor(key)", many="get_tensors(keys)")
+        into = Row(work, names)
+        into.add(READ, "get_into(key, target)")
+        put = Row(work, names, put='put_tensor("put", t)')
+        return {VIEW: view, "Moorage, default mode": default, "Moorage, get_into": into, PUT_TENSOR: put}
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+
+PEER = Ours
