@@ -19,6 +19,7 @@ usage: ./build.sh COMMAND
   build            library, wheel and prefix, in build/
   lint             gofmt, vet, staticcheck, ruff, mypy, shellcheck
   bench [ARGS]     Go and C benchmarks, then `moorage bench`; with ARGS only `moorage bench ARGS`
+                   (--peers: beside a dict, safetensors, LMDB, Redis, Mooncake, ...; fetches 330 MB once)
   soak [MINUTES]   the long runs that the tests leave out (default 10)
   install PREFIX   header, library, pkg-config and CMake files
   release          wheel, source distribution and checksums, in dist/

