@@ -205,13 +205,25 @@ def test_figures_go_into_their_place_in_the_readme(tmp_path: Path, monkeypatch: 
     spec.loader.exec_module(script)
     result = {"case": "get_array", "size": 4096, "floor": "a floor", "timed": {"ratio": 1.234}}
     facts = {"cpu": "a CPU", "cores": 2, "memory": 4 << 30, "kernel": "6", "python": "3", "load": 0, "second core": 1}
-    (tmp_path / "figures.json").write_text(json.dumps({"results": [result], "machine": facts}))
+    figures = {"results": [result], "machine": facts}
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     monkeypatch.setattr(script, "README", tmp_path / "README.md")
     script.README.write_text(readme, encoding="utf-8")
     for _ in range(2):  # the second time over the first
         script.main(tmp_path / "figures.json")
     made = script.README.read_text(encoding="utf-8")
+    begin, end = script.marks("measured")
     assert "| `get_array` | a floor | 1.23 |" in made and made.count("a CPU, 2 cores, 4 GiB") == 1
-    assert made.partition(script.BEGIN)[0] == readme.partition(script.BEGIN)[0]
-    assert made.partition(script.END)[2] == readme.partition(script.END)[2]
+    assert made.partition(begin)[0] == readme.partition(begin)[0]
+    assert made.partition(end)[2] == readme.partition(end)[2]  # without peers, their table stays
+    results = [
+        {"row": row, "work": work, "size": 4096, "timed": {"p50": 1500.0}, "times": times}
+        for row, work, times in (("Moorage, view", "hand-over", 1.0), ("dict of tensors", "hand-over", 0.125))
+    ]
+    peers = {"results": results, "missing": {"Redis": "it is out"}}
+    (tmp_path / "figures.json").write_text(json.dumps({**figures, "peers": peers}))
+    script.main(tmp_path / "figures.json")
+    both = script.README.read_text(encoding="utf-8").partition("<!-- peers:begin -->")[2]
+    assert "| **Moorage** (view) |  |  |  | 1.5 us |" in both and "| a dict of tensors |  |  |  | 0.12 |" in both
+    assert "Not measured: Redis (it is out)." in both and both.count("a CPU, 2 cores, 4 GiB") == 1

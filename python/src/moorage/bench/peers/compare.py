@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,6 +54,7 @@ def measure(
     place = place_for(max(*sizes, BATCH * BATCH_SIZE) * len(modules) * _COPIES)
     folder = tempfile.mkdtemp(prefix="moorage-peers-", dir=place.folder)
     running: dict[str, Remote] = {}
+    terminated = _as_exit(signal.SIGTERM)
     try:
         _start(running, folder, place, modules, wants, found)
         for size in sizes:
@@ -60,7 +63,18 @@ def measure(
     finally:
         end_all(list(running.values()))
         shutil.rmtree(folder, ignore_errors=True)
+        if terminated is not None:
+            signal.signal(signal.SIGTERM, terminated)
     return found
+
+
+def _as_exit(number: signal.Signals) -> Any:
+    """Lets a signal that would end this process raise SystemExit; gives what it did before, or None if it stays."""
+    before = signal.getsignal(number)
+    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        return None
+    signal.signal(number, lambda *_: sys.exit(128 + number))
+    return before
 
 
 def _start(

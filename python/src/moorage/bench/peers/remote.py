@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ class Remote:
     def ask(self, *request: Any) -> Any:
         """Raises Lost when the peer fails, dies or does not answer; it is ended then."""
         try:
-            self._mine.send(request)
+            with contextlib.suppress(OSError):  # it may have said why it is gone
+                self._mine.send(request)
             result = self._answer()
             self._started = True
             return result
