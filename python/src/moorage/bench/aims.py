@@ -142,7 +142,7 @@ def _p99(m: Measured) -> Verdict | None:
 def _against_lmdb(m: Measured) -> Verdict | None:
     if m.peers is None:
         return None
-    found = [times for row in (lmdb.RENEWED, lmdb.STAYS) for times in m.peers.all_times(row, HAND)]
+    found = [one.times or 0 for one in m.peers.of((lmdb.RENEWED, lmdb.STAYS), HAND)]
     return Verdict(f"{min(found):.2f} x as fast at worst", min(found) > 1) if found else None
 
 

@@ -15,7 +15,11 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Claim:
-    """That a row takes at least `least` times as long as Moorage does; at every size where `size` is None."""
+    """That a row takes at least `least` times as long as Moorage does; at every size where `size` is None.
+
+    With 1, that Moorage is not slower. Two that do the same work are equal but for the noise, so this is missed only
+    where three rounds in four say so; everything else is judged by the median.
+    """
 
     what: str
     peer: type[Peer]
@@ -36,19 +40,20 @@ class Claim:
         return Judged(self.what, limit, verdict.text, word, "" if verdict.met else self.why)
 
     def _verdict(self, peers: Peers) -> Verdict | None:
-        if self.size is None:
-            found = [times for row in self.rows for times in peers.all_times(row, self.work)]
-        else:
-            found = [t for row in self.rows if (t := peers.times(row, self.work, self.size)) is not None]
+        found = peers.of(self.rows, self.work, self.size)
         if not found:
             return None
-        text = f"{min(found):.2f} x" + (" at worst" if len(found) > 1 else "")
-        return Verdict(text, min(found) >= self.least)
+        worst = min(found, key=lambda one: one.times or 0)
+        text = f"{worst.times:.2f} x ({worst.low:.2f} to {worst.high:.2f})" + (" at worst" if len(found) > 1 else "")
+        deciding = worst.high if self.least == 1 else worst.times
+        return Verdict(text, (deciding or 0) >= self.least)
 
 
 _M, _SPEED = mooncake.Mooncake, (
-    "a file that stays mapped is read at the speed of memory after the first time, and so is a view: the copy into the "
-    "buffer is all that is left of either. The first reading of a mapping costs its page faults."
+    "a file that stays mapped is read at the speed of memory once its pages are there, and so is a view: the copy into "
+    "the buffer is all that is left of either, and 1.3 x faster than that copy is out of reach. (A new mapping pays for "
+    "page faults first: see torch.load each time. Some libc copy a little faster from an address that is not a multiple "
+    "of 64, as those in LMDB and safetensors files are; Moorage's always is.)"
 )  # fmt: skip
 
 CLAIMS = (

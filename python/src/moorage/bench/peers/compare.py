@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import shutil
 import signal
@@ -26,7 +25,7 @@ from .results import PeerResult, Peers
 BATCH, BATCH_SIZE = 128, 32 << 10
 OURS = {PUT: ours.PUT_TENSOR}  # every other work: the view
 
-_FEWEST_ROUNDS, _MOST_ROUNDS = 7, 200
+_FEWEST_ROUNDS, _MOST_ROUNDS = 15, 200
 _COPIES = 5  # of its bytes, that a peer may have at a time
 
 
@@ -34,10 +33,9 @@ _COPIES = 5  # of its bytes, that a peer may have at a time
 class _Side:
     """One row in the rounds of one work."""
 
-    remote: Remote
     name: str
     row: str
-    means: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -109,11 +107,12 @@ def _measure_size(
     for name, filled in _ask_all(running, found, "fill", size, count).items():
         rows += [(name, row, can) for row, can in filled.items()]
     for work in works:
-        sides = [_Side(running[name], name, row) for name, row, can in rows if work in can and name in running]
+        sides = [_Side(name, row) for name, row, can in rows if work in can and name in running]
         if sides:
             tell(f"{report.size(size)}, {work}: {', '.join(side.row for side in sides)}")
-            _rounds(running, sides, work, seconds * len(sides), found)
-            _keep(running, sides, work, size, found)
+            rounds = _Rounds(running, sides, work, found)
+            rounds.go(seconds * len(sides))
+            rounds.keep(size)
     _ask_all(running, found, "check")
 
 
@@ -137,37 +136,50 @@ def _lose(running: dict[str, Remote], name: str, lost: Lost, found: Peers) -> No
     tell(f"goes on without {one.title}: {lost}")
 
 
-def _rounds(running: dict[str, Remote], sides: list[_Side], work: str, seconds: float, found: Peers) -> None:
-    """Everybody once a round, each time in another order. Who is lost has no figure from then on."""
-    order = random.Random(1)
-    for round_number in range(_MOST_ROUNDS + 1):
-        if round_number == 1:  # the first is not like the others: everybody found its number of calls
-            for side in sides:
-                side.means.clear()
-            end = time.monotonic() + seconds
-        if round_number > _FEWEST_ROUNDS and time.monotonic() > end:
-            break
-        for side in order.sample(sides, len(sides)):
-            mean = math.nan
-            if side.name in running:
-                try:
-                    mean = running[side.name].ask("run", side.row, work)
-                except Lost as lost:
-                    _lose(running, side.name, lost, found)
-            side.means.append(mean)
+class _Rounds:
+    """One work at one size: everybody once a round, each time in another order, and each right beside Moorage."""
 
+    def __init__(self, running: dict[str, Remote], sides: list[_Side], work: str, found: Peers) -> None:
+        self.running, self.sides, self.work, self.found = running, sides, work, found
+        self.ours = next((side for side in sides if side.row == OURS.get(work, ours.VIEW)), None)
+        self.order = random.Random(1)
+        self.count = 0
 
-def _keep(running: dict[str, Remote], sides: list[_Side], work: str, size: int, found: Peers) -> None:
-    reference = next((side for side in sides if side.row == OURS.get(work, ours.VIEW)), None)
-    for side in sides:
-        if side.name not in running:
-            continue
+    def go(self, seconds: float) -> None:
+        self.turn()  # everybody finds its number of calls
+        for side in self.sides:
+            side.ratios.clear()
+        end = time.monotonic() + seconds
+        while self.count < _FEWEST_ROUNDS or (self.count < _MOST_ROUNDS and time.monotonic() < end):
+            self.turn()
+            self.count += 1
+
+    def turn(self) -> None:
+        for side in self.order.sample(self.sides, len(self.sides)):
+            pair = [side, self.ours] if self.ours not in (None, side) else [side]
+            times = {one.row: self.run(one) for one in self.order.sample(pair, len(pair)) if one is not None}
+            mine = self.ours and times.get(self.ours.row)
+            theirs = times[side.row]
+            if mine and theirs:
+                side.ratios.append(theirs / mine)
+
+    def run(self, side: _Side) -> float | None:
+        nanoseconds: float | None = self.ask(side, "run")
+        return nanoseconds
+
+    def ask(self, side: _Side, what: str) -> Any:
+        """None from who is lost."""
+        if side.name not in self.running:
+            return None
         try:
-            timed = running[side.name].ask("figures", side.row, work)
+            return self.running[side.name].ask(what, side.row, self.work)
         except Lost as lost:
-            _lose(running, side.name, lost, found)
-            continue
-        ratios = [theirs / mine for theirs, mine in zip(side.means, reference.means if reference else [])]
-        ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
-        times = statistics.median(ratios) if ratios else None
-        found.results.append(PeerResult(side.row, work, size, timed, times, len(side.means)))
+            _lose(self.running, side.name, lost, self.found)
+            return None
+
+    def keep(self, size: int) -> None:
+        for side in self.sides:
+            timed = self.ask(side, "figures")
+            if timed is not None:
+                low, times, high = statistics.quantiles(side.ratios) if len(side.ratios) > 1 else (None, None, None)
+                self.found.results.append(PeerResult(side.row, self.work, size, timed, times, low, high, self.count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..timing import Figures
@@ -18,6 +19,10 @@ class PeerResult:
     timed: Figures
     times: float | None
     """How many times as long as Moorage's own takes: the median of the rounds' ratios."""
+    low: float | None
+    """A quarter of the rounds said less."""
+    high: float | None
+    """A quarter of the rounds said more."""
     rounds: int
 
 
@@ -29,12 +34,9 @@ class Peers:
     places: dict[str, str] = field(default_factory=dict)
     """By peer: where its bytes lie."""
 
-    def times(self, row: str, work: str, size: int) -> float | None:
-        for result in self.results:
-            if (result.row, result.work, result.size) == (row, work, size):
-                return result.times
-        return None
-
-    def all_times(self, row: str, work: str) -> list[float]:
-        found = [one.times for one in self.results if (one.row, one.work) == (row, work)]
-        return [times for times in found if times is not None]
+    def of(self, rows: Sequence[str], work: str, size: int | None = None) -> list[PeerResult]:
+        """What could be compared, of these rows; at every size where none is given."""
+        return [
+            one for one in self.results
+            if one.row in rows and one.work == work and size in (None, one.size) and one.times is not None
+        ]  # fmt: skip
