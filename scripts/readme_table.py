@@ -77,7 +77,7 @@ def peers_table(content: dict[str, Any]) -> str:
 
     heads = [f"{work}, 128 x 32 KiB" if work[:5] == "batch" else f"{work}, {SIZES[size]}" for work, size in WORKS]
     made = [f"| | {' | '.join(heads)} |".replace("batch hand-over", "hand-over"), "|---|" + "--:|" * len(WORKS)]
-    made.append(f"| **Moorage** (view) | {' | '.join(cells(OURS, lambda one: duration(one['timed']['p50'])))} |")
+    made.append(f"| **Moorage** (view) | {' | '.join(cells(OURS, lambda one: duration(one['timed']['mean'])))} |")
     for shown, rows in PEERS.items():
         found = cells(rows, lambda one: ratio(one["times"]) if one["times"] else "")
         if any(found):

@@ -218,7 +218,7 @@ def test_figures_go_into_their_place_in_the_readme(tmp_path: Path, monkeypatch: 
     assert made.partition(begin)[0] == readme.partition(begin)[0]
     assert made.partition(end)[2] == readme.partition(end)[2]  # without peers, their table stays
     results = [
-        {"row": row, "work": work, "size": 4096, "timed": {"p50": 1500.0}, "times": times}
+        {"row": row, "work": work, "size": 4096, "timed": {"mean": 1500.0}, "times": times}
         for row, work, times in (("Moorage, view", "hand-over", 1.0), ("dict of tensors", "hand-over", 0.125))
     ]
     peers = {"results": results, "missing": {"Redis": "it is out"}}

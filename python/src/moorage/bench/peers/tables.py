@@ -16,8 +16,8 @@ TITLES = {
 
 # What the tables do not show.
 NOTES = (
-    "Time of a call, and how many times as long as Moorage's (the view; for puts its put_tensor) it takes: the median "
-    "of rounds in which each had its turn, right beside Moorage. The claims have the middle half of the rounds too.",
+    "Time of a call in a row of them, and how many times as long as Moorage's (the view; for puts its put_tensor) "
+    "it takes: the median of rounds in which each had its turn, right beside Moorage. The claims have the middle half of the rounds too.",
     "Everything here is one process that reads what it stored, in memory, without a network card: what Moorage is for. "
     "Who needs something else below is not helped by these figures.",
     "A dict, and what torch.load has loaded once: nothing is looked after. Whoever writes to a tensor writes to "
@@ -59,7 +59,7 @@ def cell(peers: Peers, row: str, work: str, n: int) -> str:
     for one in peers.results:
         if (one.row, one.work, one.size) == (row, work, n):
             times = "" if one.times is None else f"  {ratio(one.times)} x"
-            return duration(one.timed.p50) + times
+            return duration(one.timed.mean) + times
     return ""
 
 
