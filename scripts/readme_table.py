@@ -124,7 +124,7 @@ def main(file: Path) -> None:
         if len(between.findall(text)) != 1:
             sys.exit(f"{README.name} does not have the two marks of {name}, once each")
         if content.get(needed):
-            text = between.sub(lambda _, made=make(content): made + "\n", text)
+            text = between.sub("", text).replace(f"{begin}\n", f"{begin}\n{make(content)}\n")
     README.write_text(text, encoding="utf-8")
 
 

@@ -69,7 +69,7 @@ def test_who_is_installed_is_measured_and_the_rest_is_named(tmp_path: Path) -> N
 
 
 PEERS_THAT_FAIL = {
-    "does_not_start": "def start(self, folder): raise RuntimeError('no server here')",
+    "does_not_start": "system = 'libshore1'\n    def start(self, folder): raise RuntimeError('no server')",
     "gives_other_bytes": "def fill(self, work): return {'x': Row(work, {'o': work.target}, get='o')}",
     "dies_at_the_start": "def start(self, folder): os.write(2, b'I am dying'); os.abort()",
     "dies_at_work": "def fill(self, work): return {'x': Row(work, {'os': os}, put='os.kill(os.getpid(), 9)')}",
@@ -100,7 +100,7 @@ def test_a_peer_that_fails_is_a_line_with_the_reason(tmp_path: Path, monkeypatch
     assert done.returncode == 0, done.stderr
     missing, rows = json.loads(done.stdout)
     assert set(missing) == set(PEERS_THAT_FAIL)
-    assert missing["does_not_start"] == "RuntimeError: no server here"
+    assert missing["does_not_start"] == "RuntimeError: no server (system packages: libshore1)"
     assert "gave other bytes" in missing["gives_other_bytes"]
     assert missing["dies_at_the_start"] == "died of SIGABRT: I am dying"
     assert missing["dies_at_work"].startswith("died of SIGKILL")

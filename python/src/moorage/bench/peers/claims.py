@@ -52,8 +52,8 @@ class Claim:
 _M, _SPEED = mooncake.Mooncake, (
     "a file that stays mapped is read at the speed of memory once its pages are there, and so is a view: the copy "
     "into the buffer is all that is left of either, and 1.3 x faster than that copy is out of reach. (A new mapping "
-    "pays for page faults first: see torch.load each time. Some libc copy a little faster from an address that is not a "
-    "multiple of 64, as those in LMDB and safetensors files are; Moorage's always is.)"
+    "pays for page faults first: see torch.load each time. Some libc copy a little faster from an address that is "
+    "not a multiple of 64, as those in LMDB and safetensors files are; Moorage's always is.)"
 )  # fmt: skip
 
 CLAIMS = (

@@ -14,7 +14,6 @@ from .server import Server, answers
 class Redis(Peer):
     title = "Redis, Unix socket"
     needs = ("redis", "hiredis")
-    system = "redis-server"
     place = "the memory of its server"
 
     def start(self, folder: str) -> None:

@@ -16,8 +16,9 @@ TITLES = {
 
 # What the tables do not show.
 NOTES = (
-    "Time of a call in a row of them, and how many times as long as Moorage's (the view; for puts its put_tensor) "
-    "it takes: the median of rounds in which each had its turn, right beside Moorage. The claims have the middle half of the rounds too.",
+    "Time of a call in a row of them, and how many times as long as Moorage's it takes (the view's; of puts, "
+    "put_tensor's): the median of rounds in which each had its turn, right beside Moorage. The claims have the "
+    "middle half of the rounds too.",
     "Everything here is one process that reads what it stored, in memory, without a network card: what Moorage is for. "
     "Who needs something else below is not helped by these figures.",
     "A dict, and what torch.load has loaded once: nothing is looked after. Whoever writes to a tensor writes to "
