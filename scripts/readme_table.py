@@ -95,7 +95,7 @@ def duration(ns: float) -> str:
 
 
 def ratio(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def machine(facts: dict[str, Any]) -> str:

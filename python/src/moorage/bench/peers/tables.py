@@ -65,9 +65,7 @@ def cell(peers: Peers, row: str, work: str, n: int) -> str:
 
 
 def ratio(times: float) -> str:
-    if times < 0.995:
-        return f"{times:.2f}"
-    return f"{times:.2f}" if times < 10 else f"{times:.0f}"
+    return f"{times:.2f}" if times < 10 else f"{times:,.0f}"
 
 
 def rows_of(peers: Peers, *works: str) -> list[str]:
