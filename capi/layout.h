@@ -173,6 +173,8 @@ int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buff
 typedef struct moor_block moor_block;
 int32_t moor_block_new(moor_block **block_out);
 void moor_block_free(moor_block *block);
+/* The record that is held by what has this block as its context; 0: none, it is a copy. */
+uint32_t moor_block_record(const moor_block *block);
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *block); /* consumes both */
 
 /* The counters that views made in a forked child have; those of the stores are not there. A hold without a cell names them

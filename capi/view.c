@@ -295,6 +295,8 @@ int32_t moor_block_new(moor_block **block_out) {
 
 void moor_block_free(moor_block *b) { free(b); }
 
+uint32_t moor_block_record(const moor_block *b) { return b->cell != NULL ? b->unit : 0; }
+
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *b) {
   made m;
   take_over(b, hold, MOOR_MAX_DIMS, &m);

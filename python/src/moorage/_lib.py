@@ -85,11 +85,11 @@ class Library:
 
     def _find_builtin(self) -> bool:
         """Whether the library can make functions and types for this Python."""
-        if sys.implementation.name != "cpython" or not hasattr(self.python, "moor_py_ready"):
+        if not hasattr(self.python, "moor_py_ready"):
             return False
         for name, (result, arguments) in _abi.PYTHON_FUNCTIONS.items():
             self._declare(self.python, name, result).argtypes = arguments
-        return bool(self.python.moor_py_ready() == _abi.OK)
+        return sys.implementation.name == "cpython" and bool(self.python.moor_py_ready() == _abi.OK)
 
     @property
     def version(self) -> str:

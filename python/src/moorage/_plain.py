@@ -174,7 +174,24 @@ class PlainCalls:
         struct = _abi.Buffer()
         calls = self.quick if mode == _VIEW else self._hot
         status: int = calls.moor_get_buffer(self.handle, name, _length(name), mode, byref(struct))
-        return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
+        if status:
+            return status
+        self.note_buffer(struct)
+        return buffer.maker(self._library, "ctypes").from_struct(struct)
+
+    def route(self, route: Any, look: SecondLook) -> Any:
+        """The route to use, given the one without debug mode."""
+        return route
+
+    def note(self, tensor: c_void_p) -> None:
+        """In debug mode: remembers who asked for the tensor at this address. `Capsules` do so for those in capsules."""
+
+    def note_buffer(self, struct: Any) -> None:
+        """The same for a buffer."""
+
+    def traces(self) -> dict[int, list[str]]:
+        """In debug mode: for each record that is viewed, from where."""
+        return {}
 
     def put_struct(self, name: bytes, struct: Any, call: PutCall) -> int:
         return call.outcome(

@@ -48,6 +48,8 @@ class Borrow:
     """Made by `empty`, and not adopted yet."""
     child: bool
     """Kept for a forked child."""
+    traces: tuple[str, ...] = ()
+    """In debug mode: for each view that Python code took, the stack at that moment, as in a traceback."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Store:
                  nor pinned.
     hugepages    "off", "try", or "require" (HugePagesError when there are too few).
     prefault     "none", "background" or "open": whether memory is touched before it is used.
+    debug        True: `borrows` says from where each view was taken, and taking one costs several times more. None:
+                 False, unless the environment has MOORAGE_DEBUG=1.
 
     Keys are str of 1 to 4096 bytes in UTF-8. Any number of threads may use a store at once. A store belongs to its
     process: in a forked child every operation raises ForkedError, while views taken before stay readable, and a
@@ -78,6 +80,7 @@ class Store:
         eviction: Literal["none", "s3fifo"] = "none",
         hugepages: Literal["off", "try", "require"] = "off",
         prefault: Literal["none", "background", "open"] = "none",
+        debug: bool | None = None,
     ) -> None:
         self._mode = _parse.choice(mode, "mode", _abi.MODES)
         options = _abi.StoreOptions(
@@ -87,6 +90,7 @@ class Store:
             hugepages=_parse.choice(hugepages, "hugepages", _abi.HUGEPAGES),
             prefault=_parse.choice(prefault, "prefault", _abi.PREFAULT),
         )
+        debug = _wants_debug(debug)
         route = _lib.wanted_route()
         self._library = library = _lib.load()
         self._c = library.c
@@ -97,7 +101,7 @@ class Store:
         self._id = handle.value
         self._closed = False
         self._route_name = route if library.builtin else "ctypes"
-        self._plain = _plain.PlainCalls(library, self._id)
+        self._plain = _debug_calls(library, self._id) if debug else _plain.PlainCalls(library, self._id)
         self._look = _look.SecondLook(library, self._plain, self._mode)
         self._publishing = threading.Lock()  # one put_state_dict at a time, while it removes what it replaced
         self._bind()
@@ -109,7 +113,7 @@ class Store:
             route = _builtin.BuiltinRoute(self._library, self._id, self._look)
         else:
             route = _plain.PlainRoute(self._plain, self._look)
-        self._route = route
+        self._route = route = self._plain.route(route, self._look)
         self._buffer = route.buffer
         self._has = route.has
         self._read = route.read
@@ -382,6 +386,7 @@ class Store:
     def _reserve(self, like: Any) -> c_void_p:
         tensor, out = dlpack.out_tensor()
         self._check(self._c.moor_empty_tensor(self._id, like, out))
+        self._plain.note(tensor)
         return tensor
 
     def _tensor_of(self, managed: c_void_p, module: Any, dtype: Any = None) -> Any:
@@ -614,6 +619,7 @@ class Store:
             self._check_torch_dtype(key, module)
         tensor, out = dlpack.out_tensor()
         self._check(self._c.moor_take_tensor(self._id, name, len(name), out), key)
+        self._plain.note(tensor)
         return self._array_of(tensor) if module is None else self._tensor_of(tensor, module)
 
     def _check_torch_dtype(self, key: str, module: Any) -> None:
@@ -773,7 +779,9 @@ class Store:
         return raw
 
     def borrows(self) -> list[Borrow]:
-        """What is viewed at this moment, and how often: what keeps memory from being used again."""
+        """What is viewed at this moment, and how often: what keeps memory from being used again. In debug mode also
+        from where: `Borrow.traces`.
+        """
         size, count = _LIST_BYTES, 64
         while True:
             room = ctypes.create_string_buffer(size)
@@ -786,7 +794,8 @@ class Store:
         self._check(status)
         listed = entries[: found.value]
         keys = _unpacked(room, [one.key_end for one in listed])
-        return [_borrow(key, one) for key, one in zip(keys, listed)]
+        traces = self._plain.traces()
+        return [_borrow(key, one, traces.get(one.record, ())) for key, one in zip(keys, listed)]
 
     def trim(self) -> int:
         """Gives free memory back to the system, and says how many bytes."""
@@ -936,7 +945,8 @@ class Store:
             if not count:
                 return
             # Who is viewed is found by looking at every object.
-            names = [one.key for one in self.borrows() if one.key][:10] if objects <= _NAMES_UP_TO else []
+            borrows = self.borrows() if objects <= _NAMES_UP_TO else []
+            names = [one.key for one in borrows if one.key][:10]
         except (MoorageError, MemoryError):
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
         listed = ", ".join([*map(repr, names), *(["..."] if names and len(names) < count else [])])
@@ -945,6 +955,9 @@ class Store:
             count,
             listed or "without a name, or names not looked up",
         )
+        for one in borrows[:10]:
+            for trace in one.traces[:1]:
+                _log().info("a view of %r was taken here:\n%s", one.key, trace)
 
     def __del__(self) -> None:
         if self._closed:
@@ -1081,13 +1094,29 @@ def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:
     return keys
 
 
+def _wants_debug(debug: bool | None) -> bool:
+    if debug is not None and type(debug) is not bool:
+        raise TypeError(f"debug must be True, False or None, not {type(debug).__name__}")
+    if debug is not None or not os.environ.get("MOORAGE_DEBUG"):
+        return bool(debug)
+    from . import _debug
+
+    return _debug.wanted()
+
+
+def _debug_calls(library: _lib.Library, store: int) -> _plain.PlainCalls:
+    from ._debug import DebugCalls  # not without need: it imports traceback
+
+    return DebugCalls(library, store)
+
+
 def _log() -> logging.Logger:
     import logging  # not before there is something to say: it takes a while
 
     return logging.getLogger("moorage")
 
 
-def _borrow(key: str, one: Any) -> Borrow:
+def _borrow(key: str, one: Any, traces: Sequence[str]) -> Borrow:
     from .records import Borrow
 
     return Borrow(
@@ -1098,4 +1127,5 @@ def _borrow(key: str, one: Any) -> Borrow:
         unnamed=bool(one.flags & _abi.BORROW_UNNAMED),
         reserved=bool(one.flags & _abi.BORROW_RESERVED),
         child=bool(one.flags & _abi.BORROW_CHILD),
+        traces=tuple(traces),
     )
