@@ -197,6 +197,11 @@ void moor_set_error(const char *text, uint64_t size);
 int32_t moor_progress_call(moor_progress progress, uint64_t context, uint64_t done, uint64_t total);
 int moor_in_progress(void); /* 1 while this thread is inside such a callback */
 
+/* notice.c: something went another way than was asked for. From any thread, under any lock. */
+#define MOOR_NOTICE_WINDOW_COPY 1u /* the first copy of a store in place of a window */
+#define MOOR_NOTICE_UNFOLLOWED 2u  /* the first child of the process that is held for ever */
+void moor_notice(uint32_t what);
+
 /* fault.c */
 void moor_fault_install(void); /* at each open, and on slow calls */
 

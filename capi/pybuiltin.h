@@ -42,6 +42,12 @@ MOOR_PY_EXPORT moor_py_note *moor_py_note_buffer(moor_buffer *buffer, uint32_t *
 MOOR_PY_EXPORT int32_t moor_py_note_viewed(const moor_py_note *note); /* 1 until the view has ended */
 MOOR_PY_EXPORT void moor_py_note_drop(moor_py_note *note);
 
+/* From now on notices (MOOR_NOTICE_* in layout.h) are told: later(tell, number) makes Python call tell(number) when it suits.
+ * NULL, NULL ends it. */
+typedef int (*moor_py_tell)(void *number);
+typedef int (*moor_py_later)(moor_py_tell tell, void *number); /* Py_AddPendingCall */
+MOOR_PY_EXPORT void moor_py_listen(moor_py_later later, moor_py_tell tell);
+
 /* Destructor of a capsule "dltensor_versioned" or "dltensor": ends the tensor unless a consumer took it. */
 MOOR_PY_EXPORT void moor_py_capsule_end(moor_py_object *capsule);
 

@@ -359,6 +359,7 @@ PYTHON_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_py_wrap_tensor": (ctypes.py_object, (ctypes.py_object, c_void_p)),
     "moor_py_carrier_type": (ctypes.py_object, (c_uint64,)),
     "moor_py_capsule_end": (None, (ctypes.py_object,)),
+    "moor_py_listen": (None, (c_void_p, c_void_p)),
     "moor_py_note_tensor": (c_void_p, (c_void_p, POINTER(c_uint32))),
     "moor_py_note_unversioned": (c_void_p, (c_void_p, POINTER(c_uint32))),
     "moor_py_note_buffer": (c_void_p, (POINTER(Buffer), POINTER(c_uint32))),

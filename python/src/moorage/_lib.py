@@ -17,7 +17,7 @@ from ctypes import byref
 from itertools import accumulate
 from typing import Any
 
-from . import _abi, errors
+from . import _abi, _log, errors
 
 _LIBRARY = "MOORAGE_LIBRARY"
 _ROUTE = "MOORAGE_ROUTE"
@@ -113,6 +113,7 @@ def load() -> Library:
         with _lock:
             if _loaded is None:
                 _loaded = Library(library_path())
+                _log.listen(_loaded)
     return _loaded
 
 

@@ -13,12 +13,10 @@ from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
-from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
+from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _log, _look, _memory, _parse, _plain, buffer, dlpack
 from .errors import InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
-    import logging
-
     import numpy as np
     import torch
 
@@ -71,6 +69,7 @@ class Store:
     # Until __init__ has got that far.
     _id = 0
     _closed = True
+    _told_of_copies = False
 
     def __init__(
         self,
@@ -105,6 +104,8 @@ class Store:
         self._look = _look.SecondLook(library, self._plain, self._mode)
         self._publishing = threading.Lock()  # one put_state_dict at a time, while it removes what it replaced
         self._bind()
+        if hugepages == "try" and self._raw_stats().hugepages == _abi.HUGEPAGES["off"]:
+            _log.warning('hugepages="try": there are not enough, the store has ordinary pages; see vm.nr_hugepages')
 
     def _bind(self) -> None:
         """Puts the functions that are called often where one look-up finds them."""
@@ -439,6 +440,9 @@ class Store:
         self._check(status)
         if call.result.outcome == _abi.ADOPTED:
             _tell_read_only(t, np)
+        elif call.result.outcome == _abi.STORED and not self._told_of_copies:
+            self._told_of_copies = True
+            _log.warning(_ADOPT_COPIED, key)
         return bool(call.result.outcome != _abi.KEPT)
 
     def _adopt(self, name: bytes, struct: Any, call: _lib.PutCall) -> int:
@@ -950,14 +954,14 @@ class Store:
         except (MoorageError, MemoryError):
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
         listed = ", ".join([*map(repr, names), *(["..."] if names and len(names) < count else [])])
-        _log().warning(
+        _log.warning(
             "a store is closed while it has %d views (%s); their memory is given back when the last of them is gone",
             count,
             listed or "without a name, or names not looked up",
         )
         for one in borrows[:10]:
             for trace in one.traces[:1]:
-                _log().info("a view of %r was taken here:\n%s", one.key, trace)
+                _log.info("a view of %r was taken here:\n%s", one.key, trace)
 
     def __del__(self) -> None:
         if self._closed:
@@ -1044,6 +1048,10 @@ _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
 _STAGE_FROM = 64 << 10  # bytes
 _WAIT_PIECE = 0.05  # seconds
+_ADOPT_COPIED = (
+    "adopt copied %r: only a whole tensor made by empty is taken as it is, and none while 16384 of the process are; "
+    "further copies are counted (stats().adopt_copies), not logged"
+)
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
 _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
 
@@ -1108,12 +1116,6 @@ def _debug_calls(library: _lib.Library, store: int) -> _plain.PlainCalls:
     from ._debug import DebugCalls  # not without need: it imports traceback
 
     return DebugCalls(library, store)
-
-
-def _log() -> logging.Logger:
-    import logging  # not before there is something to say: it takes a while
-
-    return logging.getLogger("moorage")
 
 
 def _borrow(key: str, one: Any, traces: Sequence[str]) -> Borrow:
