@@ -286,7 +286,8 @@ class Store:
         """
         module = self._torch()
         if t.numel() * t.element_size() < _STAGE_FROM:
-            return self._plain.put_struct(name, module.struct(t.cpu().contiguous()), call)
+            small = t.cpu().contiguous()  # kept by this name: the struct does not
+            return self._plain.put_struct(name, module.struct(small), call)
         room = self._empty_torch(module, tuple(t.shape), t.dtype)
         module.stage(room, t)
         return call.outcome(
@@ -456,11 +457,14 @@ class Store:
         """The object as a torch tensor, which owns its bytes. Nothing is copied in modes "view" and "cow".
 
         mode          see `Store`; None is the store's own
-        device        where it shall be; another device than the CPU is a copy made by torch, `non_blocking` as in
-                      `torch.Tensor.to`
+        device        where it shall be, as torch understands it; another device than the CPU is a copy made by torch,
+                      complete or no longer in need of the store's memory when the call returns: the view is let go
+        non_blocking  as in `torch.Tensor.to`, for CUDA; copies to other devices always wait. Tested with a device made
+                      for it through torch's PrivateUse1, not on a GPU
 
         Plain bytes come as one-dimensional uint8. Raises NotFoundError (a KeyError), UnsupportedError when this torch
-        has no such dtype, ImportError without torch.
+        has no such dtype, InvalidArgumentError for a device that torch does not know, ImportError without torch; what
+        torch raises for a device that is not here comes out as it is.
         """
         if device is None:
             # Not self._tensor(key, mode): Python looks a method up in more places than an attribute.
@@ -470,10 +474,11 @@ class Store:
 
     def _on_device(self, key: str, mode: Mode | None, device: Any, non_blocking: bool) -> torch.Tensor:
         module = self._torch()
-        if module.is_cpu(device):
+        where = module.device_of(device)
+        if where.type == "cpu":
             return self.get_tensor(key, mode=mode)
-        view = self.get_tensor(key, mode="view")
-        return module.on_device(view, device, non_blocking)
+        self._look.number(mode)  # says so when it is none
+        return module.on_device(self.get_tensor(key, mode="view"), where, non_blocking)
 
     @overload
     def get_tensors(
