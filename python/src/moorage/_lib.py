@@ -53,6 +53,7 @@ class Library:
             raise ImportError(
                 f"moorage: the library {path} does not exist; install the wheel, or set {_LIBRARY} to a libmoorage.so"
             )
+        _check_address_space()
         self.path = path
         self.c = ctypes.CDLL(path)
         self.hot = ctypes.CDLL(path)
@@ -100,6 +101,29 @@ class Library:
         """The text of the last call that failed on this thread."""
         text: bytes = self.c.moor_last_error()
         return text.decode("utf-8", "backslashreplace")
+
+
+# What Go's runtime, the threads of it and a first store take of it; it ends the process when it cannot have them.
+_ADDRESS_SPACE = 2 << 30
+
+
+def _check_address_space() -> None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        used = 0
+    if limit - used < _ADDRESS_SPACE:
+        raise errors.NoMemoryError(
+            f"RLIMIT_AS leaves {max(limit - used, 0) >> 20} MiB of address space, and the library wants "
+            f"{_ADDRESS_SPACE >> 20} MiB (of addresses, not of memory); raise it (ulimit -v), and limit memory by a "
+            "control group instead"
+        )
 
 
 _lock = threading.Lock()

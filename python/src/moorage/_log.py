@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 # Numbers as in capi/layout.h.
 _NOTICES = {
-    1: 'mode "cow" copied where a window was asked for: the mappings of this process are nearly used up '
-    "(vm.max_map_count), the store has huge pages, or somebody closed its descriptor; further copies are counted "
+    1: 'mode "cow" copied where a window was asked for: mappings or addresses are nearly used up (vm.max_map_count, '
+    "RLIMIT_AS), the store has huge pages, or somebody closed its descriptor; further copies are counted "
     '(stats().window_copies), not logged; mode "view" needs none',
     2: "a forked child cannot be followed (no descriptor left, or more children than can be told apart): what was "
     "viewed when it started is kept for ever; further ones are counted (stats().children_unfollowed), not logged",

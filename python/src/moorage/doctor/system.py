@@ -78,13 +78,23 @@ _ENDLESS = 1 << 62  # version 1 writes a number like this for "no limit"
 
 def limits(system: System) -> Iterator[Limit]:
     """Limits of memory of the control groups, of both versions."""
+    for version, folder in group_folders(system):
+        for name in ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",):
+            limit = system.number(f"{folder}/{name}")
+            if limit is not None and limit < _ENDLESS:
+                yield Limit(f"{folder}/{name}", limit, _usage(system, folder, version))
+
+
+def group_folders(system: System) -> Iterator[tuple[int, str]]:
+    """Version and folder of the control groups of this process that may limit memory, its own before those above."""
     mounts = dict(_mounts(system))
     for line in system.lines("/proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         version = 2 if (number, controllers) == ("0", "") else 1
         if version in mounts and (version == 2 or "memory" in controllers.split(",")):
-            yield from _upwards(system, version, *mounts[version], group)
+            for folder in _upwards(*mounts[version], group):
+                yield version, folder
 
 
 def _mounts(system: System) -> Iterator[tuple[int, tuple[str, str]]]:
@@ -100,19 +110,14 @@ def _mounts(system: System) -> Iterator[tuple[int, tuple[str, str]]]:
             yield 1, (mount[3], mount[4])
 
 
-def _upwards(system: System, version: int, mounted: str, point: str, group: str) -> Iterator[Limit]:
-    """A group and those above it, as far as they can be seen from here."""
+def _upwards(mounted: str, point: str, group: str) -> Iterator[str]:
+    """The folders of a group and of those above it, as far as they can be seen from here."""
     if mounted != "/":
         # In a container the group may lie outside of what is mounted, which then is the nearest that can be seen.
         group = group[len(mounted) :] if (group + "/").startswith(mounted + "/") else ""
-    names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
     parts = [part for part in group.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
-        folder = "/".join([point.rstrip("/"), *parts[:depth]])
-        for name in names:
-            limit = system.number(f"{folder}/{name}")
-            if limit is not None and limit < _ENDLESS:
-                yield Limit(f"{folder}/{name}", limit, _usage(system, folder, version))
+        yield "/".join([point.rstrip("/"), *parts[:depth]])
 
 
 def _usage(system: System, folder: str, version: int) -> int | None:
