@@ -1054,7 +1054,7 @@ _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"
 _STAGE_FROM = 64 << 10  # bytes
 _WAIT_PIECE = 0.05  # seconds
 _ADOPT_COPIED = (
-    "adopt copied %r: only a whole tensor made by empty is taken as it is, and none while 16384 of the process are; "
+    "adopt copied %r: only a whole tensor made by empty is taken as it is, as long as there are mappings for it; "
     "further copies are counted (stats().adopt_copies), not logged"
 )
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
