@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 import traceback
+import weakref
+from collections.abc import Iterator
 from ctypes import byref, c_uint32, c_void_p
 from typing import Any, Callable
 
@@ -18,7 +20,8 @@ from ._lib import Library
 from ._look import SecondLook
 from ._plain import PlainCalls, PlainRoute
 from .dlpack import Capsules
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, MoorageError
+from .snapshot import Snapshot, _Look
 
 _DEBUG = "MOORAGE_DEBUG"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -62,6 +65,7 @@ class Notes:
         self._lock = threading.Lock()
         self._held: dict[int, tuple[int, Trace]] = {}  # note -> record, trace
         self._look_at = _LOOK_FROM
+        self._snapshots: list[tuple[weakref.ref[DebugSnapshot], Trace]] = []
 
     def tensor(self, tensor: c_void_p) -> None:
         self._take(self._calls.moor_py_note_tensor, tensor)
@@ -87,6 +91,18 @@ class Notes:
         for note in [note for note in self._held if not self._calls.moor_py_note_viewed(note)]:
             del self._held[note]
             self._calls.moor_py_note_drop(note)
+
+    def snapshot(self, snapshot: DebugSnapshot) -> None:
+        with self._lock:
+            self._snapshots = [one for one in self._snapshots if one[0]() is not None]
+            self._snapshots.append((weakref.ref(snapshot), Trace()))
+
+    def of_snapshots(self, key: str, seq: int) -> Iterator[str]:
+        """Of the snapshots that hold this generation of a key."""
+        for reference, trace in list(self._snapshots):
+            snapshot = reference()
+            if snapshot is not None and key in snapshot and snapshot.seq(key) == seq:
+                yield f"a snapshot, {trace}"
 
     def by_record(self) -> dict[int, list[str]]:
         """Traces of what is held now."""
@@ -142,8 +158,41 @@ class DebugCalls(PlainCalls):
     def note_buffer(self, struct: Any) -> None:
         self._notes.buffer(struct)
 
-    def traces(self) -> dict[int, list[str]]:
-        return self._notes.by_record()
+    def traces(self, listed: list[tuple[str, int, int]]) -> list[list[str]]:
+        notes, by_record = self._notes, self._notes.by_record()
+        return [[*by_record.get(record, ()), *notes.of_snapshots(key, seq)] for key, record, seq in listed]
+
+    def snapshot(self, route: str, handle: int, mode: int) -> Snapshot:
+        return DebugSnapshot(self._library, handle, mode, self._notes)
+
+
+class DebugSnapshot(Snapshot):
+    """A snapshot that says where it was taken, and where the views that it hands out were."""
+
+    __slots__ = ("_notes",)
+
+    def __init__(self, library: Library, handle: int, mode: int, notes: Notes) -> None:
+        self._notes = notes
+        super().__init__(library, "ctypes", handle, mode)
+        notes.snapshot(self)
+
+    def seq(self, key: str) -> int:
+        """Which generation of the key it holds; 0 when it has been closed meanwhile."""
+        try:
+            with self.get_buffer(key) as found:
+                return found.seq
+        except MoorageError:
+            return 0
+
+    def _note(self, struct: Any) -> None:
+        self._notes.buffer(struct)
+
+    def _bind(self) -> None:
+        super()._bind()
+        from . import torch as module
+
+        self._capsules = _Capsules(self._library, self._notes)
+        self._tensor = _Look(self._library, self._id, self._mode, self._capsules, module).plain
 
 
 class DebugRoute:

@@ -649,8 +649,6 @@ class Store:
         Of what was put with `put_tensors(atomic=True)`, `put_state_dict` or `import_safetensors` it has a whole set or
         nothing; objects that are put one by one are each as they were at some time during the call.
         """
-        from . import snapshot
-
         if keys is not None and prefix:
             raise InvalidArgumentError("keys and prefix are both given; prefix is for a snapshot without keys")
         start, handle = _lib.encode_key(prefix), c_uint64()
@@ -659,7 +657,7 @@ class Store:
             self._id, packed and packed.pointer(), start, len(start), byref(handle)
         )
         self._check(status)
-        return snapshot.Snapshot(self._library, self._route_name, handle.value, self._look.mode)
+        return self._plain.snapshot(self._route_name, handle.value, self._look.mode)
 
     def wait(self, keys: Iterable[str], timeout: float | None) -> None:
         """Waits until there is an object under every key at one moment.
@@ -803,8 +801,8 @@ class Store:
         self._check(status)
         listed = entries[: found.value]
         keys = _unpacked(room, [one.key_end for one in listed])
-        traces = self._plain.traces()
-        return [_borrow(key, one, traces.get(one.record, ())) for key, one in zip(keys, listed)]
+        traces = self._plain.traces([(key, one.record, one.seq) for key, one in zip(keys, listed)])
+        return [_borrow(key, one, trace) for key, one, trace in zip(keys, listed, traces)]
 
     def trim(self) -> int:
         """Gives free memory back to the system, and says how many bytes."""
