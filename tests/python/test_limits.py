@@ -191,8 +191,9 @@ def test_all_address_space_is_used_up(tmp_path: Path) -> None:
 
         assert refused(lambda: store.get_buffer("k", mode="copy"))
         assert refused(lambda: store.get("k"))
-        for n in range(50):
-            refused(lambda: moorage.Store("64MiB"))
+        # Go ends the process when its own heap finds no addresses: what enters Go needs some.
+        del views[-64:]
+        assert refused(lambda: moorage.Store("1GiB"))
         for _ in range(3):
             refused(lambda: store.export_safetensors(file, ["k"]))
             refused(lambda: store.import_safetensors(file, "in/"))
@@ -201,7 +202,7 @@ def test_all_address_space_is_used_up(tmp_path: Path) -> None:
         for n in range(2000):
             refused(lambda: store.put(f"k{{n}}", b"small"))
         store.remove("k")
-        assert len(store.borrows()) == 1 and store.borrows()[0].views == 1000 + stats.windows
+        assert len(store.borrows()) == 1 and store.borrows()[0].views == 1000 + store.stats().windows
         del seen
         assert all(memoryview(view)[-1] == 7 for view in views)
         views.clear()
