@@ -300,8 +300,10 @@ static void parent(void) {
         (moor_child){.slot = now.slot, .pipe = now.pipe[0], .token = now.token};
     moor_wake(p->wake);
   }
+  int first_unfollowed = now.forking && !now.followed && moor_children_unfollowed() == 1;
   now.forking = 0;
   pthread_mutex_unlock(&fork_mutex);
+  if (first_unfollowed) moor_notice(MOOR_NOTICE_UNFOLLOWED);
   errno = saved;
 }
 

@@ -173,6 +173,8 @@ int32_t moor_view_buffer(const moor_hold *hold, uint32_t mode, moor_buffer *buff
 typedef struct moor_block moor_block;
 int32_t moor_block_new(moor_block **block_out);
 void moor_block_free(moor_block *block);
+/* The record that is held by what has this block as its context; 0: none, it is a copy. */
+uint32_t moor_block_record(const moor_block *block);
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *block); /* consumes both */
 
 /* The counters that views made in a forked child have; those of the stores are not there. A hold without a cell names them
@@ -194,6 +196,11 @@ void moor_set_error(const char *text, uint64_t size);
 /* entry_file.c: calls a progress callback for Go, which cannot call a C function pointer itself. */
 int32_t moor_progress_call(moor_progress progress, uint64_t context, uint64_t done, uint64_t total);
 int moor_in_progress(void); /* 1 while this thread is inside such a callback */
+
+/* notice.c: something went another way than was asked for. From any thread, under any lock. */
+#define MOOR_NOTICE_WINDOW_COPY 1u /* the first copy of a store in place of a window */
+#define MOOR_NOTICE_UNFOLLOWED 2u  /* the first child of the process that is held for ever */
+void moor_notice(uint32_t what);
 
 /* fault.c */
 void moor_fault_install(void); /* at each open, and on slow calls */

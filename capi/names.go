@@ -213,7 +213,7 @@ func moorgo_list_borrows(id C.uint64_t, buffer unsafe.Pointer, bufferSize C.uint
 			copy(out[used:], b.Key)
 			list[count] = C.moor_borrow{
 				key_end: C.uint64_t(used + len(b.Key)), views: C.uint64_t(b.Views), size: C.uint64_t(b.Size),
-				seq: C.uint64_t(b.Seq), flags: borrowFlags(b),
+				seq: C.uint64_t(b.Seq), flags: borrowFlags(b), record: C.uint32_t(b.Record),
 			}
 		}
 		used += len(b.Key)

@@ -32,6 +32,22 @@ MOOR_PY_EXPORT moor_py_object *moor_py_wrap_tensor(moor_py_object *type, DLManag
 /* A new heap type of objects that hand one tensor to numpy. */
 MOOR_PY_EXPORT moor_py_object *moor_py_carrier_type(uint64_t object_size);
 
+/* A note tells whether something that was handed out is still there. It belongs to the view and to who took it: the view
+ * marks it when it ends, from any thread and without Python; drop gives the other half back. NULL: it holds nothing (it is a
+ * copy), has a note already, or there is no memory. record_out: the record that is held, as in moor_borrow. */
+typedef struct moor_py_note moor_py_note;
+MOOR_PY_EXPORT moor_py_note *moor_py_note_tensor(DLManagedTensorVersioned *tensor, uint32_t *record_out);
+MOOR_PY_EXPORT moor_py_note *moor_py_note_unversioned(DLManagedTensor *tensor, uint32_t *record_out);
+MOOR_PY_EXPORT moor_py_note *moor_py_note_buffer(moor_buffer *buffer, uint32_t *record_out);
+MOOR_PY_EXPORT int32_t moor_py_note_viewed(const moor_py_note *note); /* 1 until the view has ended */
+MOOR_PY_EXPORT void moor_py_note_drop(moor_py_note *note);
+
+/* From now on notices (MOOR_NOTICE_* in layout.h) are told: later(tell, number) makes Python call tell(number) when it suits.
+ * NULL, NULL ends it. */
+typedef int (*moor_py_tell)(void *number);
+typedef int (*moor_py_later)(moor_py_tell tell, void *number); /* Py_AddPendingCall */
+MOOR_PY_EXPORT void moor_py_listen(moor_py_later later, moor_py_tell tell);
+
 /* Destructor of a capsule "dltensor_versioned" or "dltensor": ends the tensor unless a consumer took it. */
 MOOR_PY_EXPORT void moor_py_capsule_end(moor_py_object *capsule);
 

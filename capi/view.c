@@ -228,7 +228,7 @@ static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, ma
   if (mode == MOOR_MODE_COW && !copied) {
     m->data = map_window(hold, b);
     if (m->data == NULL) {
-      __atomic_fetch_add(&b->control->window_copies, 1, __ATOMIC_RELAXED);
+      if (__atomic_fetch_add(&b->control->window_copies, 1, __ATOMIC_RELAXED) == 0) moor_notice(MOOR_NOTICE_WINDOW_COPY);
       m->copied = 1;
     }
   }
@@ -294,6 +294,8 @@ int32_t moor_block_new(moor_block **block_out) {
 }
 
 void moor_block_free(moor_block *b) { free(b); }
+
+uint32_t moor_block_record(const moor_block *b) { return b->cell != NULL ? b->unit : 0; }
 
 DLManagedTensorVersioned *moor_view_own(const moor_hold *hold, moor_block *b) {
   made m;

@@ -98,9 +98,10 @@ type Borrow struct {
 	Views    uint64
 	Size     uint64
 	Seq      uint64
-	Unnamed  bool // removed or replaced
-	Reserved bool // not committed yet
-	Child    bool // a forked child may read it
+	Unnamed  bool   // removed or replaced
+	Reserved bool   // not committed yet
+	Record   uint32 // number of its record
+	Child    bool   // a forked child may read it
 }
 
 // Borrows visits what is viewed or held for a forked child, until visit returns false. visit must not call the store.
@@ -117,8 +118,8 @@ func (s *Store) Borrows(visit func(Borrow) bool) error {
 
 // borrows walks over all records. A record is given back under the lock that the walk holds, so what it shows is there.
 func (s *Store) borrows(visit func(Borrow) bool) {
-	s.heap.Walk(func(_ uint32, c *cell.Cell) bool {
-		b := Borrow{Views: c.Views(), Child: c.HeldByChild(s.words)}
+	s.heap.Walk(func(unit uint32, c *cell.Cell) bool {
+		b := Borrow{Record: unit, Views: c.Views(), Child: c.HeldByChild(s.words)}
 		if b.Views == 0 && !b.Child {
 			return true
 		}

@@ -423,7 +423,7 @@ typedef struct moor_borrow {
   uint64_t size;
   uint64_t seq;
   uint32_t flags; /* MOOR_BORROW_* */
-  uint32_t reserved;
+  uint32_t record; /* number of the object's record: as long as it is viewed no other of the store has it */
 } moor_borrow;
 #define MOOR_BORROW_UNNAMED 1u  /* removed or replaced; the key is the one it had */
 #define MOOR_BORROW_RESERVED 2u /* a reservation, not committed yet */

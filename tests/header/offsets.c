@@ -125,7 +125,7 @@ static void structs(void) {
   FIELD(moor_borrow, size);
   FIELD(moor_borrow, seq);
   FIELD(moor_borrow, flags);
-  FIELD(moor_borrow, reserved);
+  FIELD(moor_borrow, record);
   END();
   STRUCT(moor_keys);
   FIELD(moor_keys, bytes);

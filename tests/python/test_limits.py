@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import control_group
 import numpy as np
 import pytest
 from leaks import settled
-from programs import run_prepared
+from programs import run, run_prepared
 
 import moorage
 
@@ -47,9 +48,10 @@ def test_when_somebody_else_has_taken_all_mappings() -> None:
         pytest.skip(f"vm.max_map_count is {limit}: too many to take in a test")
     run_prepared(
         f"""
-        import ctypes
+        import ctypes, logging
         import numpy as np
         import moorage
+        logging.getLogger("moorage").disabled = True
         libc = ctypes.CDLL(None)
         libc.mmap.restype = ctypes.c_void_p
         size, page = ctypes.c_size_t, 4096
@@ -132,6 +134,135 @@ def test_more_address_space_than_there_is() -> None:
         """,
         torch=False,
     ).cleanly()
+
+
+def test_less_address_space_than_the_library_wants() -> None:
+    """Go's runtime would end the process; so it is not loaded."""
+    code = """
+        import resource
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        import moorage
+        for room in (64 << 20, 900 << 20, 1200 << 20):
+            resource.setrlimit(resource.RLIMIT_AS, (used + room, limits[1]))
+            try:
+                moorage.Store("1MiB")
+            except moorage.NoMemoryError as error:
+                assert "RLIMIT_AS" in str(error), error
+            else:
+                raise AssertionError("there is too little")
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        assert moorage.Store("1MiB").put("k", b"v")
+    """
+    run(code).cleanly()
+
+
+def test_all_address_space_is_used_up(tmp_path: Path) -> None:
+    """Windows, then their copies, end in an exception; what needs no addresses goes on; and so does all when there are
+    some again.
+    """
+    run(
+        f"""
+        import logging, resource
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), resource.getrlimit(resource.RLIMIT_AS)[1]))
+        import moorage
+        logging.getLogger("moorage").disabled = True
+        file = {str(tmp_path / "file.safetensors")!r}
+        store = moorage.Store("64MiB")
+        store.put("k", bytes([7]) * (4 << 20))
+        warm = store.get_buffer("k", mode="copy")
+        views = []
+        try:
+            for _ in range(10_000):
+                views.append(store.get_buffer("k", mode="cow"))
+        except moorage.NoMemoryError as error:
+            assert 'mode "view"' in str(error), error
+        assert 100 < len(views) < 10_000
+        stats = store.stats()
+        assert stats.windows <= len(views) <= stats.windows + stats.window_copies
+
+        def refused(what):
+            try:
+                what()
+            except MemoryError:
+                return True
+            return False
+
+        assert refused(lambda: store.get_buffer("k", mode="copy"))
+        assert refused(lambda: store.get("k"))
+        # Go ends the process when its own heap finds no addresses: what enters Go needs some.
+        del views[-64:]
+        assert refused(lambda: moorage.Store("1GiB"))
+        for _ in range(3):
+            refused(lambda: store.export_safetensors(file, ["k"]))
+            refused(lambda: store.import_safetensors(file, "in/"))
+        seen = [store.get_buffer("k") for _ in range(1000)]
+        assert all(memoryview(view)[-1] == 7 for view in seen)
+        for n in range(2000):
+            refused(lambda: store.put(f"k{{n}}", b"small"))
+        store.remove("k")
+        assert len(store.borrows()) == 1 and store.borrows()[0].views == 1000 + store.stats().windows
+        del seen
+        assert all(memoryview(view)[-1] == 7 for view in views)
+        views.clear()
+        store.put("k", bytes(4 << 20))
+        window = store.get_buffer("k", mode="cow")
+        memoryview(window)[0] = 1
+        assert store.stats().windows == 1 and store.get("k")[0] == 0
+        """,
+    ).cleanly()
+
+
+def test_near_the_limit_of_a_control_group() -> None:
+    """An exception before the page is touched that would end the process; and room again after a removal."""
+    limit = 192 << 20
+    with control_group.limited(limit) as processes:
+        run(
+            f"""
+            import os
+            import moorage
+            with open({str(processes)!r}, "w") as file:
+                file.write(str(os.getpid()))
+            with moorage.Store() as small:
+                assert 32 << 20 < small.stats().capacity <= {limit // 4}, small.stats()
+            store = moorage.Store("4GiB")
+            block = bytes([7]) * (4 << 20)
+            large = block * 4
+            stored = 0
+            try:
+                for n in range(1024):
+                    store.put(f"k{{n}}", block)
+                    stored += 1
+            except moorage.NoMemoryError as error:
+                assert "memory limit" in str(error) or "headroom" in str(error), error
+                assert isinstance(error, MemoryError)
+            assert 10 < stored < {limit // (4 << 20)}, stored
+            for refused in (
+                lambda: store.empty(64 << 20, "uint8"),
+                lambda: store.put("large", large),
+                lambda: moorage.Store("1GiB", prefault="open"),
+            ):
+                try:
+                    refused()
+                except (moorage.NoMemoryError, ImportError):
+                    continue
+                raise AssertionError("that cannot be")
+            assert len(store) == stored
+            views = [store.get_buffer(f"k{{n}}") for n in range(stored)] + [store.get_buffer("k0", mode="cow")]
+            assert all(memoryview(view)[-1] == 7 for view in views)
+            views.clear()
+            store.remove(f"k{{stored - 1}}")
+            for n in range(stored - 1):
+                store.put(f"k{{n}}", block)  # in memory that was touched before
+            store.clear()
+            assert store.trim() > 0
+            for n in range(stored - 8):  # the kernel counts in batches: not to the last byte
+                store.put(f"again {{n}}", block)
+            store.close(wait=True)
+            """,
+            timeout=120,
+        ).cleanly()
 
 
 @pytest.mark.parametrize("capacity", [1, 4096, "4KiB", "64KiB", "1MB", "1MiB", 123_457])

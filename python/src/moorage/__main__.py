@@ -8,6 +8,7 @@ from collections.abc import Sequence
 _USAGE = """usage: moorage COMMAND [ARGUMENTS]
 
   bench      measures this machine; `moorage bench --help` lists what can be chosen
+  doctor     looks at this machine: limits, kernel, libraries; what they mean for a store and how to change them
   version    versions of the package's library, and where it lies
 """
 
@@ -27,6 +28,12 @@ def _bench(arguments: Sequence[str]) -> int:
     return int(bench(list(arguments)) or 0)
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from .doctor import main as doctor
+
+    return doctor(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -35,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _version()
     if command == "bench":
         return _bench(words[1:])
+    if command == "doctor":
+        return _doctor(words[1:])
     wanted = command in ("help", "-h", "--help")
     print(_USAGE, end="", file=sys.stdout if wanted else sys.stderr)
     return 0 if wanted else 2

@@ -187,7 +187,7 @@ class Borrow(Structure):
         ("size", c_uint64),
         ("seq", c_uint64),
         ("flags", c_uint32),
-        ("reserved", c_uint32),
+        ("record", c_uint32),
     ]
 
 
@@ -359,6 +359,12 @@ PYTHON_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_py_wrap_tensor": (ctypes.py_object, (ctypes.py_object, c_void_p)),
     "moor_py_carrier_type": (ctypes.py_object, (c_uint64,)),
     "moor_py_capsule_end": (None, (ctypes.py_object,)),
+    "moor_py_listen": (None, (c_void_p, c_void_p)),
+    "moor_py_note_tensor": (c_void_p, (c_void_p, POINTER(c_uint32))),
+    "moor_py_note_unversioned": (c_void_p, (c_void_p, POINTER(c_uint32))),
+    "moor_py_note_buffer": (c_void_p, (POINTER(Buffer), POINTER(c_uint32))),
+    "moor_py_note_viewed": (c_int32, (c_void_p,)),
+    "moor_py_note_drop": (None, (c_void_p,)),
 }
 
 ReleaseBuffer: Callable[..., Any] = ctypes.CFUNCTYPE(None, POINTER(Buffer))

@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 from . import _abi
 from ._lib import Library
+from .errors import NoMemoryError
 
 Step = Callable[[int, int], object]
 
@@ -60,7 +61,10 @@ def run(
     """Status and text of the operation. An exception in `progress`, or from a signal, cancels it and comes out here."""
     job = _Job(library, operation, if_exists, progress is not None)
     thread = threading.Thread(target=job.work, name="moorage-file", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # Python's word for it
+        raise NoMemoryError(f"no thread can be started for the file ({error}); see RLIMIT_AS and ulimit -u") from None
     try:
         finished = False
         while not finished:

@@ -17,7 +17,7 @@ from ctypes import byref
 from itertools import accumulate
 from typing import Any
 
-from . import _abi, errors
+from . import _abi, _log, errors
 
 _LIBRARY = "MOORAGE_LIBRARY"
 _ROUTE = "MOORAGE_ROUTE"
@@ -53,6 +53,7 @@ class Library:
             raise ImportError(
                 f"moorage: the library {path} does not exist; install the wheel, or set {_LIBRARY} to a libmoorage.so"
             )
+        _check_address_space()
         self.path = path
         self.c = ctypes.CDLL(path)
         self.hot = ctypes.CDLL(path)
@@ -85,11 +86,11 @@ class Library:
 
     def _find_builtin(self) -> bool:
         """Whether the library can make functions and types for this Python."""
-        if sys.implementation.name != "cpython" or not hasattr(self.python, "moor_py_ready"):
+        if not hasattr(self.python, "moor_py_ready"):
             return False
         for name, (result, arguments) in _abi.PYTHON_FUNCTIONS.items():
             self._declare(self.python, name, result).argtypes = arguments
-        return bool(self.python.moor_py_ready() == _abi.OK)
+        return sys.implementation.name == "cpython" and bool(self.python.moor_py_ready() == _abi.OK)
 
     @property
     def version(self) -> str:
@@ -100,6 +101,29 @@ class Library:
         """The text of the last call that failed on this thread."""
         text: bytes = self.c.moor_last_error()
         return text.decode("utf-8", "backslashreplace")
+
+
+# What Go's runtime, the threads of it and a first store take of it; it ends the process when it cannot have them.
+_ADDRESS_SPACE = 2 << 30
+
+
+def _check_address_space() -> None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        used = 0
+    if limit - used < _ADDRESS_SPACE:
+        raise errors.NoMemoryError(
+            f"RLIMIT_AS leaves {max(limit - used, 0) >> 20} MiB of address space, and the library wants "
+            f"{_ADDRESS_SPACE >> 20} MiB (of addresses, not of memory); raise it (ulimit -v), and limit memory by a "
+            "control group instead"
+        )
 
 
 _lock = threading.Lock()
@@ -113,6 +137,7 @@ def load() -> Library:
         with _lock:
             if _loaded is None:
                 _loaded = Library(library_path())
+                _log.listen(_loaded)
     return _loaded
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable
 from ctypes import POINTER, byref, c_int32, c_uint64, c_void_p, create_string_buffer, pointer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _abi, _memory, _parse, buffer
 from ._lib import Library, PackedKeys, PutCall, encode_key
 from ._look import SecondLook
 from .dlpack import Capsules
 from .errors import MoorageError
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
 
 _VIEW = _abi.MODES["view"]
 _MOST = 512  # tensors that one call puts; signals are heard in between
@@ -174,7 +177,29 @@ class PlainCalls:
         struct = _abi.Buffer()
         calls = self.quick if mode == _VIEW else self._hot
         status: int = calls.moor_get_buffer(self.handle, name, _length(name), mode, byref(struct))
-        return buffer.maker(self._library, "ctypes").from_struct(struct) if status == 0 else status
+        if status:
+            return status
+        self.note_buffer(struct)
+        return buffer.maker(self._library, "ctypes").from_struct(struct)
+
+    def route(self, route: Any, look: SecondLook) -> Any:
+        """The route to use, given the one without debug mode."""
+        return route
+
+    def note(self, tensor: c_void_p) -> None:
+        """In debug mode: remembers who asked for the tensor at this address. `Capsules` do so for those in capsules."""
+
+    def note_buffer(self, struct: Any) -> None:
+        """The same for a buffer."""
+
+    def traces(self, listed: list[tuple[str, int, int]]) -> list[list[str]]:
+        """In debug mode: from where each of these (key, record, sequence number) is viewed."""
+        return [[]] * len(listed)
+
+    def snapshot(self, route: str, handle: int, mode: int) -> Snapshot:
+        from .snapshot import Snapshot
+
+        return Snapshot(self._library, route, handle, mode)
 
     def put_struct(self, name: bytes, struct: Any, call: PutCall) -> int:
         return call.outcome(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Borrow", "Description", "SnapshotInfo", "Stats"]
+from ._prometheus import prometheus
+
+__all__ = ["Borrow", "Description", "SnapshotInfo", "Stats", "prometheus"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Borrow:
     """Made by `empty`, and not adopted yet."""
     child: bool
     """Kept for a forked child."""
+    traces: tuple[str, ...] = ()
+    """In debug mode: for each view that Python code took, the stack at that moment, as in a traceback."""
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,14 @@ class Stats:
     last_seq: int
     hugepages: bool
     """Whether the store lies in huge pages."""
+
+    def prometheus(self, store: str = "") -> str:
+        """The same in the text format of Prometheus (0.0.4), for an HTTP answer of type `text/plain; version=0.0.4`.
+
+            print(store.stats().prometheus("weights"))
+
+        store      a name for the store, which becomes the label `store` of every line; none without
+
+        Sizes are in bytes; counters end in `_total`. For several stores in one answer see `moorage.records.prometheus`.
+        """
+        return prometheus({store: self})

@@ -100,8 +100,12 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
         status = library.moor_snapshot_get_buffer(c_uint64(self._id), c_uint64(number), how, byref(struct))
         if status:
             self._fail(status)
+        self._note(struct)
         made: buffer.Buffer = buffer.maker(self._library, self._route).from_struct(struct)
         return made
+
+    def _note(self, struct: _abi.Buffer) -> None:
+        """In debug mode: remembers who asked for the buffer."""
 
     def _number(self, key: object) -> int:
         try:

@@ -13,12 +13,10 @@ from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
-from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _look, _memory, _parse, _plain, buffer, dlpack
+from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _log, _look, _memory, _parse, _plain, buffer, dlpack
 from .errors import InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
-    import logging
-
     import numpy as np
     import torch
 
@@ -58,6 +56,8 @@ class Store:
                  nor pinned.
     hugepages    "off", "try", or "require" (HugePagesError when there are too few).
     prefault     "none", "background" or "open": whether memory is touched before it is used.
+    debug        True: `borrows` says from where each view was taken, and taking one costs several times more. None:
+                 False, unless the environment has MOORAGE_DEBUG=1.
 
     Keys are str of 1 to 4096 bytes in UTF-8. Any number of threads may use a store at once. A store belongs to its
     process: in a forked child every operation raises ForkedError, while views taken before stay readable, and a
@@ -69,6 +69,7 @@ class Store:
     # Until __init__ has got that far.
     _id = 0
     _closed = True
+    _told_of_copies = False
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Store:
         eviction: Literal["none", "s3fifo"] = "none",
         hugepages: Literal["off", "try", "require"] = "off",
         prefault: Literal["none", "background", "open"] = "none",
+        debug: bool | None = None,
     ) -> None:
         self._mode = _parse.choice(mode, "mode", _abi.MODES)
         options = _abi.StoreOptions(
@@ -87,6 +89,7 @@ class Store:
             hugepages=_parse.choice(hugepages, "hugepages", _abi.HUGEPAGES),
             prefault=_parse.choice(prefault, "prefault", _abi.PREFAULT),
         )
+        debug = _wants_debug(debug)
         route = _lib.wanted_route()
         self._library = library = _lib.load()
         self._c = library.c
@@ -97,10 +100,12 @@ class Store:
         self._id = handle.value
         self._closed = False
         self._route_name = route if library.builtin else "ctypes"
-        self._plain = _plain.PlainCalls(library, self._id)
+        self._plain = _debug_calls(library, self._id) if debug else _plain.PlainCalls(library, self._id)
         self._look = _look.SecondLook(library, self._plain, self._mode)
         self._publishing = threading.Lock()  # one put_state_dict at a time, while it removes what it replaced
         self._bind()
+        if hugepages == "try" and self._raw_stats().hugepages == _abi.HUGEPAGES["off"]:
+            _log.warning('hugepages="try": there are not enough, the store has ordinary pages; see vm.nr_hugepages')
 
     def _bind(self) -> None:
         """Puts the functions that are called often where one look-up finds them."""
@@ -109,7 +114,7 @@ class Store:
             route = _builtin.BuiltinRoute(self._library, self._id, self._look)
         else:
             route = _plain.PlainRoute(self._plain, self._look)
-        self._route = route
+        self._route = route = self._plain.route(route, self._look)
         self._buffer = route.buffer
         self._has = route.has
         self._read = route.read
@@ -281,7 +286,8 @@ class Store:
         """
         module = self._torch()
         if t.numel() * t.element_size() < _STAGE_FROM:
-            return self._plain.put_struct(name, module.struct(t.cpu().contiguous()), call)
+            small = t.cpu().contiguous()  # kept by this name: the struct does not
+            return self._plain.put_struct(name, module.struct(small), call)
         room = self._empty_torch(module, tuple(t.shape), t.dtype)
         module.stage(room, t)
         return call.outcome(
@@ -382,6 +388,7 @@ class Store:
     def _reserve(self, like: Any) -> c_void_p:
         tensor, out = dlpack.out_tensor()
         self._check(self._c.moor_empty_tensor(self._id, like, out))
+        self._plain.note(tensor)
         return tensor
 
     def _tensor_of(self, managed: c_void_p, module: Any, dtype: Any = None) -> Any:
@@ -434,6 +441,9 @@ class Store:
         self._check(status)
         if call.result.outcome == _abi.ADOPTED:
             _tell_read_only(t, np)
+        elif call.result.outcome == _abi.STORED and not self._told_of_copies:
+            self._told_of_copies = True
+            _log.warning(_ADOPT_COPIED, key)
         return bool(call.result.outcome != _abi.KEPT)
 
     def _adopt(self, name: bytes, struct: Any, call: _lib.PutCall) -> int:
@@ -447,11 +457,14 @@ class Store:
         """The object as a torch tensor, which owns its bytes. Nothing is copied in modes "view" and "cow".
 
         mode          see `Store`; None is the store's own
-        device        where it shall be; another device than the CPU is a copy made by torch, `non_blocking` as in
-                      `torch.Tensor.to`
+        device        where it shall be, as torch understands it; another device than the CPU is a copy made by torch,
+                      complete or no longer in need of the store's memory when the call returns: the view is let go
+        non_blocking  as in `torch.Tensor.to`, for CUDA; copies to other devices always wait. Tested with a device made
+                      for it through torch's PrivateUse1, not on a GPU
 
         Plain bytes come as one-dimensional uint8. Raises NotFoundError (a KeyError), UnsupportedError when this torch
-        has no such dtype, ImportError without torch.
+        has no such dtype, InvalidArgumentError for a device that torch does not know, ImportError without torch; what
+        torch raises for a device that is not here comes out as it is.
         """
         if device is None:
             # Not self._tensor(key, mode): Python looks a method up in more places than an attribute.
@@ -461,10 +474,11 @@ class Store:
 
     def _on_device(self, key: str, mode: Mode | None, device: Any, non_blocking: bool) -> torch.Tensor:
         module = self._torch()
-        if module.is_cpu(device):
+        where = module.device_of(device)
+        if where.type == "cpu":
             return self.get_tensor(key, mode=mode)
-        view = self.get_tensor(key, mode="view")
-        return module.on_device(view, device, non_blocking)
+        self._look.number(mode)  # says so when it is none
+        return module.on_device(self.get_tensor(key, mode="view"), where, non_blocking)
 
     @overload
     def get_tensors(
@@ -614,6 +628,7 @@ class Store:
             self._check_torch_dtype(key, module)
         tensor, out = dlpack.out_tensor()
         self._check(self._c.moor_take_tensor(self._id, name, len(name), out), key)
+        self._plain.note(tensor)
         return self._array_of(tensor) if module is None else self._tensor_of(tensor, module)
 
     def _check_torch_dtype(self, key: str, module: Any) -> None:
@@ -634,8 +649,6 @@ class Store:
         Of what was put with `put_tensors(atomic=True)`, `put_state_dict` or `import_safetensors` it has a whole set or
         nothing; objects that are put one by one are each as they were at some time during the call.
         """
-        from . import snapshot
-
         if keys is not None and prefix:
             raise InvalidArgumentError("keys and prefix are both given; prefix is for a snapshot without keys")
         start, handle = _lib.encode_key(prefix), c_uint64()
@@ -644,7 +657,7 @@ class Store:
             self._id, packed and packed.pointer(), start, len(start), byref(handle)
         )
         self._check(status)
-        return snapshot.Snapshot(self._library, self._route_name, handle.value, self._look.mode)
+        return self._plain.snapshot(self._route_name, handle.value, self._look.mode)
 
     def wait(self, keys: Iterable[str], timeout: float | None) -> None:
         """Waits until there is an object under every key at one moment.
@@ -773,7 +786,9 @@ class Store:
         return raw
 
     def borrows(self) -> list[Borrow]:
-        """What is viewed at this moment, and how often: what keeps memory from being used again."""
+        """What is viewed at this moment, and how often: what keeps memory from being used again. In debug mode also
+        from where: `Borrow.traces`.
+        """
         size, count = _LIST_BYTES, 64
         while True:
             room = ctypes.create_string_buffer(size)
@@ -786,7 +801,8 @@ class Store:
         self._check(status)
         listed = entries[: found.value]
         keys = _unpacked(room, [one.key_end for one in listed])
-        return [_borrow(key, one) for key, one in zip(keys, listed)]
+        traces = self._plain.traces([(key, one.record, one.seq) for key, one in zip(keys, listed)])
+        return [_borrow(key, one, trace) for key, one, trace in zip(keys, listed, traces)]
 
     def trim(self) -> int:
         """Gives free memory back to the system, and says how many bytes."""
@@ -936,15 +952,19 @@ class Store:
             if not count:
                 return
             # Who is viewed is found by looking at every object.
-            names = [one.key for one in self.borrows() if one.key][:10] if objects <= _NAMES_UP_TO else []
+            borrows = self.borrows() if objects <= _NAMES_UP_TO else []
+            names = [one.key for one in borrows if one.key][:10]
         except (MoorageError, MemoryError):
             return  # in a forked child, closed by another thread meanwhile, or out of memory: close all the same
         listed = ", ".join([*map(repr, names), *(["..."] if names and len(names) < count else [])])
-        _log().warning(
+        _log.warning(
             "a store is closed while it has %d views (%s); their memory is given back when the last of them is gone",
             count,
             listed or "without a name, or names not looked up",
         )
+        for one in borrows[:10]:
+            for trace in one.traces[:1]:
+                _log.info("a view of %r was taken here:\n%s", one.key, trace)
 
     def __del__(self) -> None:
         if self._closed:
@@ -1031,6 +1051,10 @@ _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
 _STAGE_FROM = 64 << 10  # bytes
 _WAIT_PIECE = 0.05  # seconds
+_ADOPT_COPIED = (
+    "adopt copied %r: only a whole tensor made by empty is taken as it is, as long as there are mappings for it; "
+    "further copies are counted (stats().adopt_copies), not logged"
+)
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
 _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
 
@@ -1081,13 +1105,23 @@ def _unpacked(room: Any, ends: Iterable[int]) -> list[str]:
     return keys
 
 
-def _log() -> logging.Logger:
-    import logging  # not before there is something to say: it takes a while
+def _wants_debug(debug: bool | None) -> bool:
+    if debug is not None and type(debug) is not bool:
+        raise TypeError(f"debug must be True, False or None, not {type(debug).__name__}")
+    if debug is not None or not os.environ.get("MOORAGE_DEBUG"):
+        return bool(debug)
+    from . import _debug
 
-    return logging.getLogger("moorage")
+    return _debug.wanted()
 
 
-def _borrow(key: str, one: Any) -> Borrow:
+def _debug_calls(library: _lib.Library, store: int) -> _plain.PlainCalls:
+    from ._debug import DebugCalls  # not without need: it imports traceback
+
+    return DebugCalls(library, store)
+
+
+def _borrow(key: str, one: Any, traces: Sequence[str]) -> Borrow:
     from .records import Borrow
 
     return Borrow(
@@ -1098,4 +1132,5 @@ def _borrow(key: str, one: Any) -> Borrow:
         unnamed=bool(one.flags & _abi.BORROW_UNNAMED),
         reserved=bool(one.flags & _abi.BORROW_RESERVED),
         child=bool(one.flags & _abi.BORROW_CHILD),
+        traces=tuple(traces),
     )

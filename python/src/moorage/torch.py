@@ -11,7 +11,7 @@ from . import _abi, _dtypes, _memory
 from ._lib import Library
 from .buffer import Buffer
 from .dlpack import Capsules
-from .errors import UnsupportedError
+from .errors import InvalidArgumentError, UnsupportedError
 
 Tensor = torch.Tensor
 
@@ -187,12 +187,23 @@ def stage(into: Any, t: Any) -> None:
         into.copy_(t)
 
 
+def device_of(device: Any) -> Any:
+    """A torch.device of what a caller gave."""
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise InvalidArgumentError(f"device {device!r} is none that torch knows: {error}") from None
+    except TypeError:
+        raise TypeError(f"device must be a str, an int or a torch.device, not {type(device).__name__}") from None
+
+
 def on_device(view: Any, device: Any, non_blocking: bool) -> Any:
-    return view.to(device, non_blocking=non_blocking)
+    """A copy, after which the view may be let go, and its memory used again.
 
-
-def is_cpu(device: Any) -> bool:
-    return bool(torch.device(device).type == "cpu")
+    CUDA has read memory that is not page-locked when a non-blocking copy returns. Of page-locked memory, and of other
+    devices, nobody promises that: those copies wait.
+    """
+    return view.to(device, non_blocking=non_blocking and device.type == "cuda" and not view.is_pinned())
 
 
 def like(shape: Any, dtype: Any) -> _abi.DLTensor:

@@ -26,6 +26,7 @@
  */
 #include "../../../capi/fork.c"
 #include "../../../capi/last_error.c"
+#include "../../../capi/notice.c"
 #include "../../../capi/release.c"
 
 #include "../protocol.h"

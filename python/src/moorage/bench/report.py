@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
+from .._table import Table, plain, show, size
 from .aims import Judged
 from .machine import FREE
 from .measured import Measured, Result
 
-
-@dataclass
-class Table:
-    title: str
-    columns: Sequence[str]
-    rows: list[Sequence[str]] = field(default_factory=list)
-    left: int = 1
-    """So many columns are set flush left."""
-
-
-def size(n: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n} {unit}"
-        n //= 1024
-    return f"{n} GiB"
+__all__ = ["Table", "amount", "duration", "plain", "show", "size", "tables", "write_json"]
 
 
 def duration(ns: float) -> str:
@@ -89,36 +75,6 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return "not installed" if value is None else str(value)
-
-
-def show(shown: list[Table]) -> None:
-    try:
-        from rich.console import Console
-        from rich.table import Table as Rich
-    except ImportError:
-        for table in shown:
-            print(plain(table))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # into a file or a pipe: nothing is broken off
-    for table in shown:
-        rich = Rich(title=table.title, title_justify="left", show_header=any(table.columns))
-        for i, column in enumerate(table.columns):
-            rich.add_column(column, justify="left" if i < table.left else "right", overflow="fold")
-        for row in table.rows:
-            rich.add_row(*row, style={"missed": "red", "met": "green"}.get(row[-1]))
-        console.print(rich)
-
-
-def plain(table: Table) -> str:
-    rows = [table.columns, *table.rows] if any(table.columns) else table.rows
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    lines = [table.title]
-    for row in rows:
-        cells = [cell.ljust(w) if i < table.left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
 
 
 def write_json(path: str, facts: dict[str, Any], measured: Measured, aims: list[Judged], claims: list[Judged]) -> None:
