@@ -139,9 +139,11 @@ def _flat(store: Store, prefix: str, mode: Mode | None, device: Any) -> dict[str
 
 
 def _tensor(store: Store, snapshot: Any, key: str, mode: Mode | None, device: Any) -> Any:
-    if device is None or store._torch().is_cpu(device):
+    module = store._torch()
+    where = None if device is None else module.device_of(device)
+    if where is None or where.type == "cpu":
         return snapshot.get_tensor(key, mode=mode)
-    return store._torch().on_device(snapshot.get_tensor(key, mode="view"), device, False)
+    return module.on_device(snapshot.get_tensor(key, mode="view"), where, False)
 
 
 # ---- into a module ----
