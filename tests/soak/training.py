@@ -1,9 +1,10 @@
 """A training job that goes on for as long as it is told, with everything that goes wrong in one.
 
-A parent trains a small network on samples that two forked workers read out of a snapshot. Meanwhile it replaces, removes
-and adds samples, publishes its weights as one set, forks children that read and are killed, kills workers, fills the store
-until it evicts, trims. Readers in threads check that weights are never mixed of two steps; every sample says in its bytes
-which it is and is checked by whoever reads it. In the end memory, descriptors and mappings are what they were.
+A parent trains a small network on samples that two forked workers read out of a snapshot. Meanwhile it replaces,
+removes and adds samples, publishes its weights as one set, forks children that read and are killed, kills workers,
+fills the store until it evicts, trims. Readers in threads check that weights are never mixed of two steps; every sample
+says in its bytes which it is and is checked by whoever reads it. In the end memory, descriptors and mappings are what
+they were.
 
     python training.py SECONDS
 """
@@ -117,7 +118,7 @@ class Job:
         elif kind < 0.6:
             self.store.remove(f"sample/{number}", missing_ok=True)
         elif kind < 0.8:
-            for i in range(8):
+            for _ in range(8):
                 self.store.put(f"filler/{self.random.randrange(1000)}", bytes(1 << 20))
         elif kind < 0.85:
             self.store.trim()
@@ -202,15 +203,18 @@ class Job:
 
 def usage() -> dict[str, int]:
     gc.collect()
-    status = dict(
-        line.split(":", 1) for line in open("/proc/self/status", encoding="ascii").read().splitlines() if ":" in line
-    )
+    status = dict(line.split(":", 1) for line in lines_of("/proc/self/status") if ":" in line)
     return {
         "anonymous KiB": int(status["RssAnon"].split()[0]),
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "mappings": sum(1 for _ in open("/proc/self/maps", encoding="utf-8")),
+        "mappings": len(lines_of("/proc/self/maps")),
         "threads": int(status["Threads"]),
     }
+
+
+def lines_of(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().splitlines()
 
 
 # What may be more in the end than it was when the job had settled: allocators keep some, and it is not always the same.
@@ -258,7 +262,7 @@ def finish(job: Job, grown: list[str]) -> int:
         grown.append(f"left behind: {stats}, {job.store.borrows()}")
     print(f"{stats.evictions} evictions, {stats.window_copies} windows that were copies")
     job.store.close(wait=True)
-    while "memfd:moorage" in open("/proc/self/maps", encoding="utf-8").read():
+    while any("memfd:moorage" in line for line in lines_of("/proc/self/maps")):
         if time.monotonic() > end:
             grown.append("the region is still mapped")
             break
