@@ -4,8 +4,8 @@
  * memory. A forked child inherits that memory, and what a snapshot views at the fork stays as long as the child lives:
  * so a look-up there needs neither Go nor the cells, which a child does not have.
  *
- * A handle leads to a slot that counts who is at work with the snapshot; no lock is taken for that, since a child may
- * inherit a lock that nobody there will ever release.
+ * A handle leads to a slot that counts who is at work with the snapshot. The lock here is only for giving slots out and
+ * taking them back, which a child does not: it may have inherited it locked, by a thread that it does not have.
  */
 #include <pthread.h>
 #include <stddef.h>
@@ -23,9 +23,11 @@ typedef struct snapshot {
   char *facts;      /* shapes, then user metadata */
   char *keys;       /* one behind the other */
   uint64_t *ends;
-  uint32_t *table; /* number of a key + 1, 0 = empty; places is a power of two */
+  uint32_t *table; /* number of a key + 1, 0 = empty; places is a power of two, and twice count or more */
   uint64_t places;
 } snapshot;
+
+#define MOST_OBJECTS (1ULL << 31) /* the table has their numbers in 32 bits */
 
 /* ---- handles: {kind, serial, slot}, as in internal/handle ---- */
 
@@ -39,48 +41,58 @@ typedef struct snapshot {
 #define CHUNKS ((1u << SLOT_BITS) / CHUNK)
 
 typedef struct slot {
-  uint64_t word; /* atomic */
-  snapshot *s;   /* set before word is open */
+  uint64_t word;      /* atomic */
+  snapshot *s;        /* set before word is open */
+  uint32_t next_free; /* index + 1, 0: none; guarded by mutex */
 } slot;
 
 static slot *chunks[CHUNKS]; /* atomic; never freed */
-static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
-static uint32_t first_free; /* no slot below it is free, nearly always; atomic */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t first_free;  /* index + 1, 0: none; guarded by mutex */
+static uint32_t slots_used;  /* how many were ever given out; guarded by mutex */
 
 static slot *slot_at(uint64_t index) {
   slot *chunk = __atomic_load_n(&chunks[index / CHUNK], __ATOMIC_ACQUIRE);
   return chunk == NULL ? NULL : chunk + index % CHUNK;
 }
 
-/* The slot at index, made if need be. NULL: no memory. adding is held. */
-static slot *make_slot(uint64_t index) {
-  if (slot_at(index) == NULL) {
+/* A slot that was given back, or a new one; NULL when there is no memory for one, or a million are open. The mutex is
+ * held. */
+static slot *take_slot(uint32_t *index_out) {
+  if (first_free != 0) {
+    slot *at = slot_at(*index_out = first_free - 1);
+    first_free = at->next_free;
+    return at;
+  }
+  if (slots_used == 1u << SLOT_BITS) return NULL;
+  if (slot_at(slots_used) == NULL) {
     slot *chunk = calloc(CHUNK, sizeof *chunk);
     if (chunk == NULL) return NULL;
-    __atomic_store_n(&chunks[index / CHUNK], chunk, __ATOMIC_RELEASE);
+    __atomic_store_n(&chunks[slots_used / CHUNK], chunk, __ATOMIC_RELEASE);
   }
-  return slot_at(index);
+  return slot_at(*index_out = slots_used++);
 }
 
-/* Gives s a handle; 0 when there is no memory for one. */
+static void give_back(slot *at, uint32_t index) {
+  /* A slot that has used up its serials is not given out again: an id is never used twice. */
+  if (__atomic_load_n(&at->word, __ATOMIC_RELAXED) >> SERIAL_SHIFT == (1ULL << SERIAL_BITS) - 1) return;
+  pthread_mutex_lock(&mutex);
+  at->next_free = first_free;
+  first_free = index + 1;
+  pthread_mutex_unlock(&mutex);
+}
+
+/* Gives s a handle; 0 when there is none. */
 static uint64_t add(snapshot *s) {
-  uint64_t id = 0;
-  pthread_mutex_lock(&adding);
-  uint32_t from = __atomic_load_n(&first_free, __ATOMIC_ACQUIRE);
-  for (uint32_t index = from; index < 1u << SLOT_BITS; index++) {
-    slot *at = make_slot(index);
-    if (at == NULL) break;
-    uint64_t word = __atomic_load_n(&at->word, __ATOMIC_ACQUIRE), serial = (word >> SERIAL_SHIFT) + 1;
-    if ((word & (OPEN | USERS)) != 0 || serial >= 1ULL << SERIAL_BITS) continue;
-    /* Should somebody have lowered it meanwhile, it stays. */
-    __atomic_compare_exchange_n(&first_free, &from, index + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    at->s = s;
-    __atomic_store_n(&at->word, serial << SERIAL_SHIFT | OPEN | 1, __ATOMIC_RELEASE);
-    id = KIND | serial << SLOT_BITS | index;
-    break;
-  }
-  pthread_mutex_unlock(&adding);
-  return id;
+  uint32_t index;
+  pthread_mutex_lock(&mutex);
+  slot *at = take_slot(&index);
+  pthread_mutex_unlock(&mutex);
+  if (at == NULL) return 0;
+  uint64_t serial = (__atomic_load_n(&at->word, __ATOMIC_RELAXED) >> SERIAL_SHIFT) + 1;
+  at->s = s;
+  __atomic_store_n(&at->word, serial << SERIAL_SHIFT | OPEN | 1, __ATOMIC_RELEASE);
+  return KIND | serial << SLOT_BITS | index;
 }
 
 static slot *slot_of(uint64_t id) {
@@ -104,18 +116,17 @@ static snapshot *enter(moor_snapshot handle, slot **slot_out) {
 
 static void drop(snapshot *s);
 
-/* The last one out gives the snapshot back. The slot is free from the moment its count is zero. */
+/* The last one out after the close ends the snapshot. */
 static void leave(slot *at, uint64_t id) {
   snapshot *s = at->s;
-  uint32_t index = (uint32_t)(id & ((1u << SLOT_BITS) - 1)), low = __atomic_load_n(&first_free, __ATOMIC_ACQUIRE);
   if ((__atomic_sub_fetch(&at->word, 1, __ATOMIC_ACQ_REL) & (OPEN | USERS)) != 0) return;
-  while (index < low && !__atomic_compare_exchange_n(&first_free, &low, index, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-  }
+  if (moor_alive()) give_back(at, (uint32_t)(id & ((1u << SLOT_BITS) - 1)));
   drop(s);
 }
 
 static int32_t bad_handle(void) {
-  return moor_fail(MOOR_ERR_BAD_HANDLE, "snapshot is not an open handle of its kind (zero, closed, or another object's)");
+  return moor_fail(MOOR_ERR_BAD_HANDLE,
+                   "snapshot is not an open handle of its kind (zero, closed, or another object's)");
 }
 
 /* ---- making one ---- */
@@ -133,7 +144,8 @@ static void free_parts(snapshot *s) {
 static void drop(snapshot *s) {
   if (moor_alive() && s->count > 0) {
     moor_control *control = (moor_control *)(uintptr_t)s->holds[0].control;
-    __atomic_fetch_sub(&control->views, s->count, __ATOMIC_RELAXED); /* first: after the releases the store may be gone */
+    /* First: after the releases the store may be gone. */
+    __atomic_fetch_sub(&control->views, s->count, __ATOMIC_RELAXED);
     for (uint64_t i = 0; i < s->count; i++) moor_hold_release(&s->holds[i]);
   }
   free_parts(s);
@@ -165,28 +177,28 @@ static uint64_t place_of(const snapshot *s, const void *key, uint64_t size) {
   return (h ^ h >> 32) & (s->places - 1);
 }
 
-static int find(const snapshot *s, const void *key, uint64_t size, uint64_t *index_out) {
-  for (uint64_t at = place_of(s, key, size); s->table[at] != 0; at = (at + 1) & (s->places - 1)) {
+/* The entry of a key, or the empty one where it belongs. There always is an empty one. */
+static uint32_t *entry_of(const snapshot *s, const void *key, uint64_t size) {
+  uint64_t at = place_of(s, key, size);
+  for (; s->table[at] != 0; at = (at + 1) & (s->places - 1)) {
     uint64_t known_size;
     const char *known = key_at(s, s->table[at] - 1, &known_size);
-    if (known_size == size && memcmp(known, key, (size_t)size) == 0) {
-      *index_out = s->table[at] - 1;
-      return 1;
-    }
+    if (known_size == size && memcmp(known, key, (size_t)size) == 0) break;
   }
-  return 0;
+  return &s->table[at];
 }
 
+/* A key that comes more than once has one entry, for the first time. */
 static int make_table(snapshot *s) {
   s->places = 2;
   while (s->places < 2 * s->count) s->places *= 2;
   s->table = calloc((size_t)s->places, sizeof *s->table);
   if (s->table == NULL) return 0;
   for (uint64_t i = 0; i < s->count; i++) {
-    uint64_t size, at;
+    uint64_t size;
     const char *key = key_at(s, i, &size);
-    for (at = place_of(s, key, size); s->table[at] != 0;) at = (at + 1) & (s->places - 1);
-    s->table[at] = (uint32_t)(i + 1);
+    uint32_t *entry = entry_of(s, key, size);
+    if (*entry == 0) *entry = (uint32_t)(i + 1);
   }
   return 1;
 }
@@ -242,6 +254,10 @@ int32_t moor_snapshot_open(moor_store store, const moor_keys *keys, const void *
                            moor_snapshot *snapshot_out) {
   MOOR_ENTER();
   if (keys != NULL) {
+    if (keys->count > MOST_OBJECTS) {
+      return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "keys->count is %llu; a snapshot has at most %llu objects",
+                       (ull)keys->count, (ull)MOST_OBJECTS);
+    }
     MOOR_TRY(moor_check_keys(keys));
     if (prefix_size > 0) {
       return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "keys and prefix are both given; prefix goes with keys = NULL");
@@ -291,21 +307,22 @@ int32_t moor_snapshot_find(moor_snapshot handle, const void *key, uint64_t key_s
   MOOR_NOT_NULL(index_out);
   const snapshot *s = enter(handle, &at);
   if (s == NULL) return bad_handle();
-  int found = find(s, key, key_size, index_out);
+  uint32_t entry = *entry_of(s, key, key_size);
   leave(at, handle.id);
-  if (found) return MOOR_OK;
-  return moor_fail(MOOR_ERR_NOT_FOUND, "the snapshot has no object under this key");
+  if (entry == 0) return moor_fail(MOOR_ERR_NOT_FOUND, "the snapshot has no object under this key");
+  *index_out = entry - 1;
+  return MOOR_OK;
 }
 
-/* A hold of its own on number index, for one view more. The snapshot counts already, so the pair of the cell stays as it
- * is (core/arena/model, clone). In a forked child there is no cell, and nothing to count. */
+/* A hold of its own on number index, for one view more. The snapshot counts already, so the pair of the cell stays as
+ * it is (core/arena/model, clone). In a forked child there is no cell, and nothing to count. */
 static int32_t hold_of(moor_snapshot handle, uint64_t index, moor_hold *hold_out, slot **slot_out) {
   const snapshot *s = enter(handle, slot_out);
   if (s == NULL) return bad_handle();
-  if (index >= s->count) {
+  uint64_t count = s->count;
+  if (index >= count) {
     leave(*slot_out, handle.id);
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "index is %llu; the snapshot has %llu objects", (ull)index,
-                     (ull)s->count);
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "index is %llu; the snapshot has %llu objects", (ull)index, (ull)count);
   }
   *hold_out = s->holds[index];
   if (moor_alive()) {
@@ -355,16 +372,21 @@ int32_t moor_snapshot_get_buffer(moor_snapshot handle, uint64_t index, uint32_t 
 int32_t moor_snapshot_get_info(moor_snapshot handle, moor_snapshot_info *info_out) {
   slot *at;
   MOOR_NOT_NULL(info_out);
-  MOOR_TRY(moor_check_output_struct(info_out->struct_size, sizeof *info_out, "info_out"));
+  uint32_t size = info_out->struct_size;
+  MOOR_TRY(moor_check_output_struct(size, sizeof *info_out, "info_out"));
   const snapshot *s = enter(handle, &at);
   if (s == NULL) return bad_handle();
   const moor_control *child = moor_child_control();
-  info_out->flags = moor_alive() ? 0 : MOOR_SNAPSHOT_FORKED;
-  info_out->objects = s->count;
-  info_out->bytes = s->bytes;
-  info_out->child_windows = __atomic_load_n(&child->windows, __ATOMIC_RELAXED);
-  info_out->child_window_copies = __atomic_load_n(&child->window_copies, __ATOMIC_RELAXED);
-  info_out->child_bytes_copied = __atomic_load_n(&child->copied_out, __ATOMIC_RELAXED);
+  memset(info_out, 0, size); /* what a newer program asks for as well */
+  *info_out = (moor_snapshot_info){
+      .struct_size = size,
+      .flags = moor_alive() ? 0 : MOOR_SNAPSHOT_FORKED,
+      .objects = s->count,
+      .bytes = s->bytes,
+      .child_windows = __atomic_load_n(&child->windows, __ATOMIC_RELAXED),
+      .child_window_copies = __atomic_load_n(&child->window_copies, __ATOMIC_RELAXED),
+      .child_bytes_copied = __atomic_load_n(&child->copied_out, __ATOMIC_RELAXED),
+  };
   leave(at, handle.id);
   return MOOR_OK;
 }

@@ -112,13 +112,13 @@ static void release(moor_block *b) {
 /* Ends what the block holds, and the block. */
 static void end(moor_block *b) {
   int saved = errno;
-  /* Before the release: pages that were not written to are still the store's. */
-  if (b->window != NULL) munmap(b->window, b->window_size);
+  if (b->window != NULL) {
+    /* Before the release: pages that were not written to are still the store's. */
+    munmap(b->window, b->window_size);
+    __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED); /* in a child too, which inherited mapping and count */
+  }
   if (counted(b)) {
-    if (b->window != NULL) {
-      __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED);
-      __atomic_fetch_sub(&b->control->windows, 1, __ATOMIC_RELAXED);
-    }
+    if (b->window != NULL) __atomic_fetch_sub(&b->control->windows, 1, __ATOMIC_RELAXED);
     release(b);
   }
   free(b->copy);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "expect.h"
@@ -277,6 +278,325 @@ static void batches(void) {
   }
 }
 
+/* ---- sets, snapshots, waiting ---- */
+
+static const uint64_t set_ends[3] = {2, 4, 6};
+static const moor_keys set_keys = {"s1s2s3", set_ends, 3};
+
+/* All of it or nothing. */
+static void atomic_sets(void) {
+  uint64_t part_ends[3] = {1, 2, 2}, twice_ends[2] = {2, 4};
+  moor_keys twice = {"s1s1", twice_ends, 2};
+  moor_part parts[2] = {{"one", 3}, {"two", 3}};
+  moor_put_options atomic = {.struct_size = sizeof atomic, .flags = MOOR_PUT_ATOMIC};
+  moor_put_result results[3] = {{.seq = 7}};
+  int32_t statuses[3] = {7, 7, 7};
+  EXPECT_OK(moor_put_batch(store, &set_keys, parts, part_ends, &atomic, results, statuses));
+  EXPECT(statuses[0] == MOOR_OK && statuses[2] == MOOR_OK && results[0].seq > 0 && results[0].seq != results[2].seq);
+
+  int64_t shape[1] = {2}, huge[1] = {1LL << 40};
+  float numbers[2] = {1, 2};
+  DLTensor t = floats(numbers, shape, 1), too_large = floats(numbers, huge, 1);
+  const DLTensor *const in[3] = {&t, &t, &t}, *const bad[3] = {&t, &too_large, &t};
+  moor_description d = {.struct_size = sizeof d};
+  statuses[0] = 7;
+  results[0].seq = 7;
+  EXPECT_STATUS(moor_put_tensors(store, &set_keys, bad, &atomic, results, statuses), MOOR_ERR_CAPACITY);
+  EXPECT_STATUS(moor_put_batch(store, &twice, parts, part_ends, &atomic, results, statuses), MOOR_ERR_INVALID_ARGUMENT);
+  atomic.if_exists = MOOR_IF_EXISTS_RAISE;
+  EXPECT_STATUS(moor_put_tensors(store, &set_keys, in, &atomic, results, statuses), MOOR_ERR_EXISTS);
+  EXPECT(statuses[0] == 7 && results[0].seq == 7);
+  EXPECT_OK(moor_describe(store, KEY("s1"), &d));
+  EXPECT((d.flags & MOOR_DESC_TENSOR) == 0 && d.size == 3);
+  atomic.if_exists = MOOR_IF_EXISTS_REPLACE;
+  EXPECT_OK(moor_put_tensors(store, &set_keys, in, &atomic, NULL, statuses));
+  EXPECT_OK(moor_describe(store, KEY("s3"), &d));
+  EXPECT((d.flags & MOOR_DESC_TENSOR) != 0 && d.size == 8);
+}
+
+static moor_snapshot_info info_of(moor_snapshot s) {
+  moor_snapshot_info info = {.struct_size = sizeof info};
+  EXPECT_OK(moor_snapshot_get_info(s, &info));
+  EXPECT(info.struct_size == sizeof info);
+  return info;
+}
+
+static uint64_t views_held(void) {
+  uint64_t views;
+  EXPECT_OK(moor_count_objects(store, NULL, &views));
+  return views;
+}
+
+static void snapshots(void) {
+  moor_snapshot s, all, empty;
+  moor_keys keys;
+  uint64_t index, ends[4] = {2, 4, 6, 8};
+  moor_keys wanted = {"s3s1s3s2", ends, 4}, missing = {"s1no", ends, 2}, none = {NULL, NULL, 0};
+  moor_put_options options = {.struct_size = sizeof options, .meta = "about", .meta_size = 5};
+  EXPECT_OK(moor_put(store, KEY("s1"), "first", 5, &options, NULL));
+  s.id = 7;
+  EXPECT_STATUS(moor_snapshot_open(store, &missing, NULL, 0, &s), MOOR_ERR_NOT_FOUND);
+  EXPECT(strstr(moor_last_error(), "no") != NULL && s.id == 7 && views_held() == 0);
+  EXPECT_OK(moor_snapshot_open(store, &wanted, NULL, 0, &s));
+  EXPECT_OK(moor_snapshot_open(store, NULL, KEY("s"), &all));
+  EXPECT_OK(moor_snapshot_open(store, &none, NULL, 0, &empty));
+  EXPECT(views_held() == 4 + info_of(all).objects && info_of(all).objects >= 3);
+  EXPECT(info_of(s).objects == 4 && info_of(s).bytes == 8 + 5 + 8 + 8 && info_of(s).flags == 0);
+  EXPECT(info_of(s).child_windows == 0 && info_of(s).child_window_copies == 0 && info_of(s).child_bytes_copied == 0);
+  EXPECT(info_of(empty).objects == 0);
+
+  EXPECT_OK(moor_snapshot_get_keys(s, &keys));
+  EXPECT(keys.count == 4 && memcmp(keys.bytes, "s3s1s3s2", 8) == 0 && keys.ends[3] == 8);
+  EXPECT_OK(moor_snapshot_find(s, KEY("s3"), &index));
+  EXPECT(index == 0); /* the first of two */
+  EXPECT_OK(moor_snapshot_find(s, KEY("s2"), &index));
+  EXPECT(index == 3);
+  EXPECT_STATUS(moor_snapshot_find(s, KEY("s"), &index), MOOR_ERR_NOT_FOUND);
+  EXPECT_STATUS(moor_snapshot_find(s, KEY("s33"), &index), MOOR_ERR_NOT_FOUND);
+  EXPECT_STATUS(moor_snapshot_find(empty, KEY("s1"), &index), MOOR_ERR_NOT_FOUND);
+  EXPECT(index == 3);
+
+  /* As they were, and where they were. */
+  DLManagedTensorVersioned *v, *again;
+  DLManagedTensor *plain;
+  moor_buffer b;
+  EXPECT_OK(moor_snapshot_get_tensor(s, 3, MOOR_MODE_VIEW, &v));
+  EXPECT_OK(moor_get_tensor(store, KEY("s2"), MOOR_MODE_VIEW, &again));
+  EXPECT(v->dl_tensor.data == again->dl_tensor.data && v->flags == DLPACK_FLAG_BITMASK_READ_ONLY);
+  again->deleter(again);
+  EXPECT_OK(moor_clear(store, NULL));
+  EXPECT_OK(moor_put(store, KEY("s1"), "other", 5, NULL, NULL));
+  EXPECT_OK(moor_snapshot_get_buffer(s, 1, MOOR_MODE_VIEW, &b));
+  EXPECT(memcmp(b.data, "first", 5) == 0 && b.meta_size == 5 && memcmp(b.meta, "about", 5) == 0 && b.dtype.bits == 0);
+  EXPECT_OK(moor_snapshot_get_tensor_unversioned(s, 0, MOOR_MODE_COPY, &plain));
+  EXPECT(plain->dl_tensor.ndim == 1 && plain->dl_tensor.shape[0] == 2 && ((float *)plain->dl_tensor.data)[1] == 2);
+  ((float *)plain->dl_tensor.data)[1] = 9;
+  plain->deleter(plain);
+
+  EXPECT_OK(moor_snapshot_close(all));
+  EXPECT_OK(moor_snapshot_close(empty));
+  EXPECT_OK(moor_snapshot_close(s));
+  EXPECT_STATUS(moor_snapshot_close(s), MOOR_ERR_BAD_HANDLE);
+  EXPECT_STATUS(moor_snapshot_get_keys(s, &keys), MOOR_ERR_BAD_HANDLE);
+  EXPECT(views_held() == 2 && memcmp(b.data, "first", 5) == 0 && ((float *)v->dl_tensor.data)[1] == 2);
+  v->deleter(v);
+  b.release(&b);
+  EXPECT(views_held() == 0);
+}
+
+/* A key is not found by its beginning, or by more than itself. */
+static void keys_are_compared_whole(void) {
+  static const char key[] = "a key of some length!";
+  uint64_t end = sizeof key - 2, index = 7;
+  moor_keys keys = {key, &end, 1};
+  moor_snapshot s;
+  EXPECT_OK(moor_put(store, key, end, "x", 1, NULL, NULL));
+  EXPECT_OK(moor_snapshot_open(store, &keys, NULL, 0, &s));
+  for (uint64_t size = 1; size < sizeof key; size++) {
+    EXPECT_STATUS(moor_snapshot_find(s, key, size, &index), size == end ? MOOR_OK : MOOR_ERR_NOT_FOUND);
+    EXPECT(index == (size < end ? 7 : 0));
+  }
+  EXPECT_OK(moor_snapshot_close(s));
+  EXPECT_OK(moor_remove(store, key, end));
+}
+
+/* ---- one generation ---- */
+
+/* Sets of WIDE objects of one number: under the same names again and again, and under new ones when wanted is raised. */
+enum { WIDE = 64 };
+static uint64_t wanted; /* atomic */
+static int swapped;     /* atomic */
+
+static void name_set(char kind, uint64_t n, char *bytes, uint64_t *ends) {
+  for (int i = 0; i < WIDE; i++) {
+    snprintf(bytes + 12 * i, 13, "%c%08llu.%02d", kind, (unsigned long long)n, i);
+    ends[i] = 12 * (uint64_t)(i + 1);
+  }
+}
+
+static void put_generation(char kind, uint64_t n, uint64_t value) {
+  char bytes[12 * WIDE + 1];
+  uint64_t ends[WIDE], part_ends[WIDE];
+  moor_keys keys = {bytes, ends, WIDE};
+  moor_part parts[WIDE];
+  int32_t statuses[WIDE];
+  moor_put_options atomic = {.struct_size = sizeof atomic, .flags = MOOR_PUT_ATOMIC};
+  name_set(kind, n, bytes, ends);
+  for (int i = 0; i < WIDE; i++) {
+    parts[i] = (moor_part){&value, sizeof value};
+    part_ends[i] = (uint64_t)i + 1;
+  }
+  EXPECT_OK(moor_put_batch(store, &keys, parts, part_ends, &atomic, NULL, statuses));
+}
+
+static void *swap(void *unused) {
+  (void)unused;
+  for (uint64_t n = 1, given = 0; !__atomic_load_n(&swapped, __ATOMIC_SEQ_CST); n++) {
+    put_generation('=', 0, n);
+    uint64_t now = __atomic_load_n(&wanted, __ATOMIC_SEQ_CST);
+    if (now > given) put_generation('+', given = now, n);
+  }
+  return NULL;
+}
+
+static void read_swapped(const moor_keys *keys) {
+  moor_buffer b[WIDE];
+  DLManagedTensorVersioned *t[WIDE];
+  int32_t statuses[WIDE];
+  uint64_t values[WIDE], ends[WIDE];
+  moor_span spans[WIDE];
+  moor_snapshot s;
+  EXPECT_OK(moor_get_buffers(store, keys, MOOR_MODE_VIEW, b, statuses));
+  for (int i = 0; i < WIDE; i++) EXPECT(*(uint64_t *)b[i].data == *(uint64_t *)b[0].data);
+  for (int i = 0; i < WIDE; i++) b[i].release(&b[i]);
+  EXPECT_OK(moor_get_tensors(store, keys, MOOR_MODE_VIEW, t, statuses));
+  for (int i = 0; i < WIDE; i++) EXPECT(*(uint64_t *)t[i]->dl_tensor.data == *(uint64_t *)t[0]->dl_tensor.data);
+  for (int i = 0; i < WIDE; i++) t[i]->deleter(t[i]);
+  for (int i = 0; i < WIDE; i++) {
+    spans[i] = (moor_span){&values[i], sizeof values[i]};
+    ends[i] = (uint64_t)i + 1;
+  }
+  EXPECT_OK(moor_get_batch_into(store, keys, NULL, NULL, spans, ends, NULL, statuses));
+  for (int i = 0; i < WIDE; i++) EXPECT(statuses[i] == MOOR_OK && values[i] == values[0]);
+  for (int by_prefix = 0; by_prefix < 2; by_prefix++) {
+    EXPECT_OK(moor_snapshot_open(store, by_prefix ? NULL : keys, "=", (uint64_t)by_prefix, &s));
+    for (uint64_t i = 0; i < WIDE; i++) {
+      EXPECT_OK(moor_snapshot_get_buffer(s, i, MOOR_MODE_VIEW, &b[0]));
+      values[i] = *(uint64_t *)b[0].data;
+      b[0].release(&b[0]);
+      EXPECT(values[i] == values[0]);
+    }
+    EXPECT_OK(moor_snapshot_close(s));
+  }
+}
+
+/* The names of one that is on its way: all of them are there or none. */
+static void ask_for_new(int counting) {
+  char bytes[12 * WIDE + 1];
+  uint64_t ends[WIDE], leading = 0;
+  uint8_t found[WIDE] = {0};
+  moor_keys keys = {bytes, ends, WIDE};
+  name_set('+', __atomic_add_fetch(&wanted, 1, __ATOMIC_SEQ_CST), bytes, ends);
+  while (counting && leading == 0) {
+    EXPECT_OK(moor_count_leading(store, &keys, &leading));
+    EXPECT(leading == 0 || leading == WIDE);
+  }
+  while (!counting && !found[0]) {
+    EXPECT_OK(moor_exists(store, &keys, found));
+    for (int i = 0; i < WIDE; i++) EXPECT(found[i] == found[0]);
+  }
+  EXPECT_OK(moor_wait(store, &keys, 0));
+  EXPECT_OK(moor_remove_batch(store, &keys, (int32_t[WIDE]){0}));
+}
+
+static void sets_are_seen_whole(void) {
+  pthread_t thread;
+  char bytes[12 * WIDE + 1];
+  uint64_t ends[WIDE], removed;
+  moor_keys keys = {bytes, ends, WIDE};
+  struct timespec start, now;
+  name_set('=', 0, bytes, ends);
+  put_generation('=', 0, 0);
+  EXPECT(pthread_create(&thread, NULL, swap, NULL) == 0);
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    read_swapped(&keys);
+    for (int i = 0; i < 20; i++) ask_for_new(i % 2);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (now.tv_sec - start.tv_sec < 2);
+  __atomic_store_n(&swapped, 1, __ATOMIC_SEQ_CST);
+  pthread_join(thread, NULL);
+  EXPECT_OK(moor_clear(store, &removed));
+}
+
+/* ---- many snapshots, many objects ---- */
+
+/* The least of three times that a snapshot of one key so often takes. */
+static double seconds_to_open(uint64_t often) {
+  char *bytes = malloc(2 * often);
+  uint64_t *ends = malloc(often * sizeof *ends), index = 7;
+  moor_keys keys = {bytes, ends, often};
+  moor_snapshot s;
+  struct timespec before, after;
+  double least = 1e9;
+  for (uint64_t i = 0; i < often; i++) {
+    memcpy(bytes + 2 * i, "s1", 2);
+    ends[i] = 2 * (i + 1);
+  }
+  for (int i = 0; i < 3; i++) {
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    EXPECT_OK(moor_snapshot_open(store, &keys, NULL, 0, &s));
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    double seconds = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) * 1e-9;
+    if (seconds < least) least = seconds;
+    EXPECT_OK(moor_snapshot_find(s, KEY("s1"), &index));
+    EXPECT(index == 0 && views_held() == often && info_of(s).objects == often);
+    EXPECT_OK(moor_snapshot_close(s));
+  }
+  EXPECT(views_held() == 0);
+  free(bytes);
+  free(ends);
+  return least;
+}
+
+/* Ten times as many repetitions may not take a hundred times as long. */
+static void one_key_often(void) { EXPECT(seconds_to_open(60000) < 40 * seconds_to_open(6000)); }
+
+/* Ids differ though slots are used again. */
+static void many_snapshots(void) {
+  enum { MANY = 3000 };
+  static moor_snapshot open[MANY];
+  moor_snapshot last = {0};
+  for (int i = 0; i < MANY; i++) {
+    EXPECT_OK(moor_snapshot_open(store, NULL, KEY("s1"), &open[i]));
+    EXPECT(open[i].id != last.id);
+    last = open[i];
+  }
+  EXPECT(views_held() == MANY);
+  for (int i = 0; i < MANY; i++) EXPECT_OK(moor_snapshot_close(open[i]));
+  for (int i = 0; i < MANY; i++) {
+    EXPECT_OK(moor_snapshot_open(store, NULL, KEY("s1"), &last));
+    EXPECT(last.id != open[i].id);
+    EXPECT_OK(moor_snapshot_close(last));
+    EXPECT_STATUS(moor_snapshot_close(open[i]), MOOR_ERR_BAD_HANDLE);
+  }
+}
+
+static void *put_later(void *unused) {
+  (void)unused;
+  usleep(30000);
+  EXPECT_OK(moor_put(store, KEY("s2"), "2", 1, NULL, NULL));
+  usleep(30000);
+  EXPECT_OK(moor_put(store, KEY("s3"), "3", 1, NULL, NULL));
+  return NULL;
+}
+
+static void *close_later(void *given) {
+  usleep(30000);
+  EXPECT_OK(moor_store_close(*(moor_store *)given, 0));
+  return NULL;
+}
+
+static void waiting(void) {
+  pthread_t thread;
+  moor_store other;
+  moor_keys none = {NULL, NULL, 0};
+  EXPECT_STATUS(moor_wait(store, &set_keys, 0), MOOR_ERR_TIMEOUT);
+  EXPECT_STATUS(moor_wait(store, &set_keys, 1000000), MOOR_ERR_TIMEOUT);
+  EXPECT(strstr(moor_last_error(), "s2") != NULL); /* the first that is missing */
+  EXPECT_OK(moor_wait(store, &none, 0));
+  pthread_create(&thread, NULL, put_later, NULL);
+  EXPECT_OK(moor_wait(store, &set_keys, UINT64_MAX));
+  pthread_join(thread, NULL);
+  EXPECT_OK(moor_wait(store, &set_keys, 0));
+  EXPECT_OK(moor_store_open(NULL, &other));
+  pthread_create(&thread, NULL, close_later, &other);
+  EXPECT_STATUS(moor_wait(other, &set_keys, UINT64_MAX), MOOR_ERR_CANCELLED);
+  pthread_join(thread, NULL);
+}
+
+/* ---- files ---- */
+
 static int32_t count_calls(void *context, uint64_t done, uint64_t total) {
   EXPECT(done <= total);
   (*(int *)context)++;
@@ -325,23 +645,28 @@ static int regions_mapped(void) {
 /* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
 static void closing(void) {
   DLManagedTensorVersioned *v, *w, *other;
-  uint64_t removed = 0;
+  uint64_t removed = 0, end = 5;
   pthread_t thread;
+  moor_keys other_key = {"other", &end, 1};
+  moor_snapshot snapshot;
   EXPECT_OK(moor_put(store, KEY("last"), "last", 4, NULL, NULL));
   EXPECT_OK(moor_get_tensor(store, KEY("last"), MOOR_MODE_VIEW, &v));
   EXPECT_OK(moor_get_tensor(store, KEY("last"), MOOR_MODE_COPY, &w));
   EXPECT_OK(moor_put(store, KEY("other"), "other", 5, NULL, NULL));
-  EXPECT_OK(moor_get_tensor(store, KEY("other"), MOOR_MODE_VIEW, &other));
+  EXPECT_OK(moor_snapshot_open(store, &other_key, NULL, 0, &snapshot));
   EXPECT_OK(moor_clear(store, &removed));
   EXPECT(removed > 0);
   EXPECT_OK(moor_store_close(store, MOOR_CLOSE_WAIT));
   EXPECT_STATUS(moor_store_close(store, 0), MOOR_ERR_BAD_HANDLE);
   EXPECT_STATUS(moor_remove(store, KEY("last")), MOOR_ERR_BAD_HANDLE);
+  EXPECT_STATUS(moor_snapshot_open(store, NULL, NULL, 0, &snapshot), MOOR_ERR_BAD_HANDLE);
   EXPECT(memcmp(v->dl_tensor.data, "last", 4) == 0);
   pthread_create(&thread, NULL, release_there, v);
   pthread_join(thread, NULL);
   w->deleter(w);
   usleep(50000); /* the first one is taken back by itself */
+  EXPECT_OK(moor_snapshot_get_tensor(snapshot, 0, MOOR_MODE_VIEW, &other)); /* a snapshot outlives its store, too */
+  EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT(regions_mapped() > 0 && memcmp(other->dl_tensor.data, "other", 5) == 0);
   other->deleter(other);
   for (int i = 0; regions_mapped() > 0; i++) {
@@ -367,6 +692,13 @@ int main(void) {
   RUN(in_place);
   RUN(names);
   RUN(batches);
+  RUN(atomic_sets);
+  RUN(snapshots);
+  RUN(keys_are_compared_whole);
+  RUN(one_key_often);
+  RUN(many_snapshots);
+  RUN(waiting);
+  RUN(sets_are_seen_whole);
   RUN(files);
   RUN(closing);
   return 0;

@@ -81,6 +81,44 @@ static void copies_out(void) {
   copied(0, LARGE + 400);
 }
 
+/* A snapshot copies nothing, and what it hands out copies as much as a get does. */
+static void snapshots(void) {
+  moor_snapshot s;
+  DLManagedTensorVersioned *t;
+  moor_buffer direct, b;
+  uint64_t ends[2] = {5, 10}, small_ends[2] = {2, 4}, part_ends[2] = {1, 2};
+  moor_keys keys = {"smalllarge", ends, 2}, set = {"a_b_", small_ends, 2};
+  moor_part parts[2] = {{bytes, 300}, {bytes, 7}};
+  moor_put_options atomic = {.struct_size = sizeof atomic, .flags = MOOR_PUT_ATOMIC};
+  int32_t statuses[2];
+  uint64_t before = stats().gets;
+  mark();
+  EXPECT_OK(moor_snapshot_open(store, &keys, NULL, 0, &s));
+  EXPECT(stats().gets == before + 2 && stats().borrowed_objects == 2 && stats().borrowed_bytes == SMALL + LARGE);
+  EXPECT_OK(moor_get_buffer(store, "large", 5, MOOR_MODE_VIEW, &direct));
+  for (uint64_t i = 0; i < 2; i++) {
+    EXPECT_OK(moor_snapshot_get_buffer(s, i, MOOR_MODE_VIEW, &b));
+    EXPECT(i == 0 || b.data == direct.data);
+    b.release(&b);
+  }
+  EXPECT_OK(moor_snapshot_get_tensor(s, 1, MOOR_MODE_COW, &t));
+  EXPECT(stats().windows == 1);
+  t->deleter(t);
+  copied(0, 0);
+  EXPECT_OK(moor_snapshot_get_tensor(s, 0, MOOR_MODE_COW, &t));
+  copied(0, SMALL);
+  t->deleter(t);
+  EXPECT_OK(moor_snapshot_get_tensor(s, 1, MOOR_MODE_COPY, &t));
+  copied(0, SMALL + LARGE);
+  t->deleter(t);
+  direct.release(&direct);
+  EXPECT_OK(moor_snapshot_close(s));
+  EXPECT(stats().borrowed_objects == 0 && stats().windows == 0);
+  mark();
+  EXPECT_OK(moor_put_batch(store, &set, parts, part_ends, &atomic, NULL, statuses));
+  copied(307, 0);
+}
+
 static void handed_over(void) {
   int64_t shape = LARGE;
   DLTensor like = {.ndim = 1, .shape = &shape, .dtype = {kDLUInt, 8, 1}};
@@ -186,6 +224,7 @@ int main(void) {
   EXPECT_OK(moor_store_open(&options, &store));
   copies_in();
   copies_out();
+  snapshots();
   handed_over();
   views_are_the_stores_own();
   views_fault_no_page();

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C++ wrapper against the library: ownership, exceptions, moves.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "moorage.hpp"
 
@@ -96,11 +102,63 @@ static void in_place(Store &store) {
   EXPECT(store.stats().adoptions >= 2);
 }
 
+static void sets_and_snapshots(Store &store) {
+  using namespace std::chrono_literals;
+  float one[2] = {1, 2}, two[2] = {3, 4};
+  std::int64_t shape[1] = {2};
+  EXPECT(!store.wait({"set.a", "set.b"}, 0s) && !store.wait(std::vector<std::string>{"set.a"}, 0.001s));
+  EXPECT(store.wait(std::vector<std::string>{}, -1h));
+  EXPECT(store.put_set({{"set.a", floats(one, shape, 1)}, {"set.b", floats(two, shape, 1)}}) == 2);
+  EXPECT(store.wait({"set.a", "set.b"}, std::chrono::hours::max()));
+  PutOptions keep;
+  keep.if_exists = IfExists::keep;
+  EXPECT(store.put_set_bytes({{"set.b", "kept"}, {"set.c", "bytes"}}, keep) == 1);
+  EXPECT(status_of([&] { store.put_set_bytes({{"x", "1"}, {"x", "2"}}); }) == MOOR_ERR_INVALID_ARGUMENT);
+  EXPECT(!store.exists("x") && store.put_set({}) == 0);
+  EXPECT(status_of([&] { store.wait({""}, 1s); }) == MOOR_ERR_INVALID_ARGUMENT);
+
+  EXPECT(status_of([&] { store.snapshot({"set.a", "x"}); }) == MOOR_ERR_NOT_FOUND);
+  Snapshot snapshot = store.snapshot({"set.c", "set.a"}), all = store.snapshot_prefix("set.");
+  EXPECT(snapshot && snapshot.size() == 2 && snapshot.key(0) == "set.c" && snapshot.key(1) == "set.a");
+  EXPECT(all.size() == 3 && all.contains("set.b") && !snapshot.contains("set.b"));
+  EXPECT(snapshot.find("set.a") == std::size_t{1} && snapshot.find("set") == std::nullopt);
+  EXPECT(status_of([&] { snapshot.key(2); }) == MOOR_ERR_INVALID_ARGUMENT);
+  EXPECT(status_of([&] { snapshot.get_tensor(2); }) == MOOR_ERR_INVALID_ARGUMENT);
+  EXPECT(status_of([&] { snapshot.get_buffer("set.b"); }) == MOOR_ERR_NOT_FOUND);
+  EXPECT(store.snapshot(store.keys("set.")).size() == 3 && store.snapshot({}).empty());
+  for (const char *key : {"set.a", "set.b", "set.c"}) store.remove(key);
+  EXPECT(snapshot.get_tensor("set.a").elements<float>()[1] == 2.0f && snapshot.get_buffer(0).text() == "bytes");
+  View mine = snapshot.get_tensor("set.a", Mode::cow);
+  mine.writable_elements<float>()[0] = 9.0f;
+  EXPECT(snapshot.info().objects == 2 && snapshot.info().bytes == 13 && snapshot.info().flags == 0);
+
+  pid_t child = fork();
+  EXPECT(child >= 0);
+  if (child == 0) {
+    EXPECT(snapshot.info().flags == MOOR_SNAPSHOT_FORKED && snapshot.get_tensor("set.a").elements<float>()[0] == 1.0f);
+    EXPECT(status_of([&] { store.snapshot({"set.a"}); }) == MOOR_ERR_FORKED);
+    snapshot.reset();
+    _exit(0);
+  }
+  int status;
+  EXPECT(waitpid(child, &status, 0) == child && status == 0);
+
+  Snapshot moved = std::move(snapshot);
+  EXPECT(!snapshot && snapshot.size() == 0 && moved.size() == 2);
+  View outlives = moved.get_tensor(1);
+  moved = std::move(all);
+  EXPECT(moved.size() == 3);
+  moved.reset();
+  EXPECT(!moved && outlives.elements<float>()[0] == 1.0f);
+  EXPECT(status_of([&] { moved.get_tensor(0); }) == MOOR_ERR_BAD_HANDLE);
+}
+
 int main() {
   Store store(std::uint64_t{64} << 20);
   tensors(store);
   bytes(store);
   in_place(store);
+  sets_and_snapshots(store);
   View outlives = store.get_tensor("adopted");
   EXPECT(store.clear() == 3);
   EXPECT(store.keys().empty());

@@ -14,6 +14,7 @@
 #define ABSURD (UINT64_MAX - 7)
 
 static moor_store store, none, closed;
+static moor_snapshot snapshot;
 static int count;
 
 /* Every text says something; that it names the parameter is for the reader of the table to see. */
@@ -37,6 +38,10 @@ static void null_pointers(void) {
   moor_span span = {NULL, 3};
   void *data;
   moor_reservation r;
+  moor_snapshot other;
+  moor_keys keys_out;
+  DLManagedTensor *plain;
+  moor_put_options atomic = {.struct_size = sizeof atomic, .flags = MOOR_PUT_ATOMIC};
   INVALID(moor_store_open(NULL, NULL));
   INVALID(moor_put(store, NULL, 1, "x", 1, NULL, NULL));
   INVALID(moor_put(store, KEY, NULL, 1, NULL, NULL));
@@ -77,12 +82,34 @@ static void null_pointers(void) {
   INVALID(moor_put_batch(store, &keys, &part, NULL, NULL, NULL, &status));
   INVALID(moor_put_tensors(store, &keys, NULL, NULL, NULL, &status));
   INVALID(moor_put_tensors(store, &keys, (const DLTensor *const[]){NULL}, NULL, NULL, &status));
+  INVALID(moor_put_batch(store, &keys, NULL, ends, &atomic, NULL, &status));
+  INVALID(moor_put_batch(store, &keys, &(moor_part){"x", 1}, ends, &atomic, NULL, NULL));
+  INVALID(moor_put_tensors(store, &keys, (const DLTensor *const[]){NULL}, &atomic, NULL, &status));
   INVALID(moor_get_batch_into(store, &keys, NULL, NULL, NULL, ends, NULL, &status));
   INVALID(moor_get_batch_into(store, &keys, NULL, NULL, &(moor_span){out, 8}, ends, NULL, NULL));
   INVALID(moor_remove_batch(store, &keys, NULL));
   INVALID(moor_exists(store, NULL, &found));
   INVALID(moor_exists(store, &keys, NULL));
   INVALID(moor_count_leading(store, &keys, NULL));
+  INVALID(moor_wait(store, NULL, 0));
+  INVALID(moor_wait(store, &no_ends, 0));
+  INVALID(moor_snapshot_open(store, &keys, NULL, 0, NULL));
+  INVALID(moor_snapshot_open(store, NULL, NULL, 0, NULL));
+  INVALID(moor_snapshot_open(store, NULL, NULL, 1, &other));
+  INVALID(moor_snapshot_open(store, &keys, "k", 1, &other));
+  INVALID(moor_snapshot_open(store, &no_bytes, NULL, 0, &other));
+  INVALID(moor_snapshot_open(store, &no_ends, NULL, 0, &other));
+  INVALID(moor_snapshot_get_keys(snapshot, NULL));
+  INVALID(moor_snapshot_find(snapshot, NULL, 1, &n));
+  INVALID(moor_snapshot_find(snapshot, KEY, NULL));
+  INVALID(moor_snapshot_get_tensor(snapshot, 0, MOOR_MODE_VIEW, NULL));
+  INVALID(moor_snapshot_get_tensor_unversioned(snapshot, 0, MOOR_MODE_VIEW, NULL));
+  INVALID(moor_snapshot_get_buffer(snapshot, 0, MOOR_MODE_VIEW, NULL));
+  INVALID(moor_snapshot_get_info(snapshot, NULL));
+  INVALID(moor_snapshot_get_tensor(snapshot, 0, 3, &t));
+  INVALID(moor_snapshot_get_tensor_unversioned(snapshot, 0, 3, &plain));
+  INVALID(moor_snapshot_get_buffer(snapshot, 0, 3, &b));
+  EXPECT_OK(moor_snapshot_get_keys(snapshot, &keys_out));
   INVALID(moor_get_stats(store, NULL));
   INVALID(moor_import_safetensors(store, NULL, NULL, 0, NULL, NULL));
   INVALID(moor_export_safetensors(store, NULL, &keys, 0, NULL));
@@ -123,6 +150,26 @@ static void absurd_lengths(void) {
   INVALID(moor_put_batch(store, &keys, overflowing, far, NULL, NULL, statuses));
   INVALID(moor_get_batch_into(store, &keys, NULL, NULL, wrapping, far, NULL, statuses));
   INVALID(moor_export_safetensors(store, "/tmp/x", &keys, ABSURD, NULL));
+  moor_snapshot other;
+  /* So many are refused before the first of their ends is looked at. */
+  moor_keys beyond = {"k", one, (1ULL << 31) + 1};
+  INVALID(moor_snapshot_open(store, &beyond, NULL, 0, &other));
+  EXPECT(strstr(moor_last_error(), "a snapshot has at most") != NULL);
+  INVALID(moor_snapshot_open(store, &many_keys, NULL, 0, &other));
+  INVALID(moor_snapshot_open(store, &falling_keys, NULL, 0, &other));
+  INVALID(moor_snapshot_open(store, &flat_keys, NULL, 0, &other));
+  INVALID(moor_snapshot_open(store, &far_keys, NULL, 0, &other));
+  INVALID(moor_snapshot_open(store, NULL, long_key, sizeof long_key, &other));
+  INVALID(moor_snapshot_open(store, NULL, "k", ABSURD, &other));
+  INVALID(moor_snapshot_open(store, &keys, NULL, ABSURD, &other));
+  INVALID(moor_wait(store, &many_keys, 0));
+  INVALID(moor_wait(store, &flat_keys, UINT64_MAX));
+  INVALID(moor_snapshot_find(snapshot, "", 0, &n));
+  INVALID(moor_snapshot_find(snapshot, long_key, sizeof long_key, &n));
+  INVALID(moor_snapshot_find(snapshot, "k", ABSURD, &n));
+  INVALID(moor_snapshot_get_tensor(snapshot, 1, MOOR_MODE_VIEW, tensors));
+  INVALID(moor_snapshot_get_tensor(snapshot, UINT64_MAX, MOOR_MODE_VIEW, tensors));
+  INVALID(moor_snapshot_get_buffer(snapshot, ABSURD, MOOR_MODE_COPY, (moor_buffer *)(void *)out));
 }
 
 static void structs(void) {
@@ -133,6 +180,16 @@ static void structs(void) {
   moor_put_options small = {.struct_size = sizeof small - 1}, unset = {0}, huge = {.struct_size = UINT32_MAX};
   moor_put_options policy = {.struct_size = sizeof policy, .if_exists = 3};
   moor_put_options flags = {.struct_size = sizeof flags, .flags = 8}, as_bytes = {.struct_size = sizeof flags, .flags = 1};
+  moor_put_options atomic = {.struct_size = sizeof atomic, .flags = MOOR_PUT_ATOMIC};
+  moor_put_options both = {.struct_size = sizeof both, .flags = MOOR_PUT_ATOMIC | MOOR_PUT_NO_PROTECT};
+  uint64_t one[1] = {1};
+  int32_t status;
+  moor_keys keys = {"k", one, 1};
+  moor_part part = {"x", 1};
+  struct {
+    moor_snapshot_info known;
+    uint64_t newer;
+  } info = {.newer = 7};
   moor_put_options reserved = {.struct_size = sizeof reserved, .reserved = 1};
   moor_put_options meta = {.struct_size = sizeof meta, .meta = "m", .meta_size = MOOR_MAX_META + 1};
   moor_put_options no_meta = {.struct_size = sizeof meta, .meta_size = 1};
@@ -157,6 +214,19 @@ static void structs(void) {
   INVALID(moor_put(store, KEY, "x", 1, &reserved, NULL));
   INVALID(moor_put(store, KEY, "x", 1, &meta, NULL));
   INVALID(moor_put(store, KEY, "x", 1, &no_meta, NULL));
+  INVALID(moor_put(store, KEY, "x", 1, &atomic, NULL));
+  INVALID(moor_put_parts(store, KEY, &part, 1, &atomic, NULL));
+  INVALID(moor_put_batch(store, &keys, &part, one, &both, NULL, &status));
+  EXPECT(strstr(moor_last_error(), "MOOR_PUT_ATOMIC") != NULL);
+  INVALID(moor_snapshot_get_info(snapshot, &info.known));
+  info.known.struct_size = sizeof info.known - 8;
+  INVALID(moor_snapshot_get_info(snapshot, &info.known));
+  info.known.struct_size = UINT32_MAX;
+  INVALID(moor_snapshot_get_info(snapshot, &info.known));
+  EXPECT(info.newer == 7 && info.known.objects == 0);
+  info.known.struct_size = sizeof info; /* a newer program gets zeros for what is not known here */
+  EXPECT_OK(moor_snapshot_get_info(snapshot, &info.known));
+  EXPECT(info.newer == 0 && info.known.objects == 1 && info.known.struct_size == sizeof info);
   INVALID(moor_store_open(&capacity, &other));
   INVALID(moor_store_open(&eviction, &other));
   INVALID(moor_store_open(&pages, &other));
@@ -202,14 +272,46 @@ static void dltensors(void) {
   EXPECT_OK(moor_remove(store, "empty", 5));
 }
 
+static void stale_snapshots(void) {
+  moor_snapshot ended;
+  EXPECT_OK(moor_snapshot_open(store, NULL, NULL, 0, &ended));
+  EXPECT_OK(moor_snapshot_close(ended));
+  /* Zero, closed, other kinds, a slot that never was, another serial, another kind in the highest bits, anything. */
+  const uint64_t ids[] = {0,
+                          ended.id,
+                          store.id,
+                          closed.id,
+                          snapshot.id ^ 0x800,
+                          snapshot.id ^ 0xFFFFF,
+                          snapshot.id ^ (1ULL << 20),
+                          snapshot.id ^ (1ULL << 56),
+                          UINT64_MAX};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+    moor_snapshot s = {ids[i]};
+    moor_keys keys_out;
+    uint64_t n;
+    DLManagedTensorVersioned *t;
+    DLManagedTensor *plain;
+    moor_buffer b;
+    moor_snapshot_info info = {.struct_size = sizeof info};
+    STALE(moor_snapshot_close(s));
+    STALE(moor_snapshot_get_keys(s, &keys_out));
+    STALE(moor_snapshot_find(s, KEY, &n));
+    STALE(moor_snapshot_get_tensor(s, 0, MOOR_MODE_VIEW, &t));
+    STALE(moor_snapshot_get_tensor_unversioned(s, 0, MOOR_MODE_VIEW, &plain));
+    STALE(moor_snapshot_get_buffer(s, 0, MOOR_MODE_VIEW, &b));
+    STALE(moor_snapshot_get_info(s, &info));
+  }
+}
+
 static void handles(void) {
   moor_store foreign = {store.id ^ (1ULL << 40)};
   moor_store odd[3] = {none, closed, foreign};
   moor_reservation r;
   void *data;
   EXPECT_OK(moor_reserve(store, 8, &r, &data));
-  for (int i = 0; i < 4; i++) {
-    moor_store s = i < 3 ? odd[i] : (moor_store){r.id};
+  for (int i = 0; i < 5; i++) {
+    moor_store s = i < 3 ? odd[i] : (moor_store){i == 3 ? r.id : snapshot.id};
     DLManagedTensorVersioned *t;
     DLManagedTensor *u;
     DLTensor like = {.dtype = {kDLFloat, 32, 1}, .device = {kDLCPU, 0}, .data = &s};
@@ -256,12 +358,18 @@ static void handles(void) {
     STALE(moor_exists(s, &keys, &found));
     STALE(moor_count_leading(s, &keys, &n));
     STALE(moor_count_objects(s, &n, &n));
+    moor_snapshot snap;
+    STALE(moor_wait(s, &keys, 0));
+    STALE(moor_snapshot_open(s, &keys, NULL, 0, &snap));
+    STALE(moor_snapshot_open(s, NULL, "k", 1, &snap));
     STALE(moor_get_stats(s, &stats));
     STALE(moor_trim(s, NULL));
     STALE(moor_import_safetensors(s, "/nonexistent", NULL, 0, NULL, NULL));
     STALE(moor_export_safetensors(s, "/nonexistent/x", &keys, 0, NULL));
     EXPECT(status == 1);
   }
+  stale_snapshots();
+  STALE(moor_abort((moor_reservation){snapshot.id}));
   STALE(moor_abort((moor_reservation){0}));
   STALE(moor_abort((moor_reservation){store.id}));
   STALE(moor_commit((moor_reservation){store.id}, KEY, NULL, NULL, NULL));
@@ -324,10 +432,10 @@ static void nothing_changed(uint64_t seq) {
   EXPECT_OK(moor_get(store, KEY, out, sizeof out, &size));
   EXPECT(size == 7 && memcmp(out, "as ever", 7) == 0);
   EXPECT_OK(moor_get_stats(store, &stats));
-  EXPECT(stats.objects == 1 && stats.borrowed_objects == 0);
+  EXPECT(stats.objects == 1 && stats.borrowed_objects == 1);
   moor_description d = {.struct_size = sizeof d};
   EXPECT_OK(moor_describe(store, KEY, &d));
-  EXPECT(d.seq == seq && d.views == 0);
+  EXPECT(d.seq == seq && d.views == 1); /* the snapshot's */
 }
 
 int main(void) {
@@ -337,6 +445,7 @@ int main(void) {
   EXPECT_OK(moor_store_close(closed, 0));
   EXPECT_OK(moor_store_open(&options, &store));
   EXPECT_OK(moor_put(store, KEY, "as ever", 7, NULL, &result));
+  EXPECT_OK(moor_snapshot_open(store, NULL, NULL, 0, &snapshot));
   null_pointers();
   absurd_lengths();
   structs();
@@ -346,6 +455,7 @@ int main(void) {
   read_only_destinations();
   ranges();
   nothing_changed(result.seq);
+  EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT_OK(moor_store_close(store, 0));
   printf("ok %d calls refused\n", count);
   return 0;

@@ -187,6 +187,188 @@ static void child_cannot_change_its_parents_bytes(void) {
   EXPECT(held() == 0);
 }
 
+/* ---- snapshots ---- */
+
+static moor_snapshot open_snapshot(const char *bytes, uint64_t count) {
+  static const uint64_t ends[] = {1, 2, 3};
+  moor_keys keys = {bytes, ends, count};
+  moor_snapshot s;
+  EXPECT_OK(moor_snapshot_open(store, &keys, NULL, 0, &s));
+  return s;
+}
+
+static DLManagedTensorVersioned *get_from(moor_snapshot s, uint64_t i, uint32_t mode) {
+  DLManagedTensorVersioned *t;
+  EXPECT_OK(moor_snapshot_get_tensor(s, i, mode, &t));
+  return t;
+}
+
+static moor_snapshot_info info_of(moor_snapshot s) {
+  moor_snapshot_info info = {.struct_size = sizeof info};
+  EXPECT_OK(moor_snapshot_get_info(s, &info));
+  return info;
+}
+
+static int is_copy(const DLManagedTensorVersioned *t) { return (t->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0; }
+
+/* Everything that a child may do with a snapshot. Number 0 is large, 1 is small. */
+static void use_all_of(moor_snapshot s) {
+  uint64_t index;
+  moor_keys keys;
+  moor_buffer b;
+  DLManagedTensor *plain;
+  moor_snapshot other;
+  EXPECT_OK(moor_snapshot_get_keys(s, &keys));
+  EXPECT(keys.count == 2 && memcmp(keys.bytes, "12", 2) == 0 && keys.ends[1] == 2);
+  EXPECT_OK(moor_snapshot_find(s, "2", 1, &index));
+  EXPECT(index == 1);
+  EXPECT_STATUS(moor_snapshot_find(s, "3", 1, &index), MOOR_ERR_NOT_FOUND);
+  DLManagedTensorVersioned *view = get_from(s, 0, MOOR_MODE_VIEW), *window = get_from(s, 0, MOOR_MODE_COW);
+  EXPECT(bytes(view) >= standin_reader() && bytes(view) < standin_reader() + (size_t)STANDIN_SLOTS * STANDIN_SLOT_SIZE);
+  EXPECT(!is_copy(view) && !is_copy(window) && all(bytes(window), 'a', BIG));
+  EXPECT(info_of(s).child_windows == 1 && info_of(s).child_bytes_copied == 0);
+  memset(bytes(window), 'X', BIG);
+  EXPECT(all(bytes(view), 'a', BIG));
+  end(window);
+  DLManagedTensorVersioned *copy = get_from(s, 0, MOOR_MODE_COPY);
+  EXPECT(is_copy(copy) && all(bytes(copy), 'a', BIG));
+  end(copy);
+  EXPECT_OK(moor_snapshot_get_tensor_unversioned(s, 1, MOOR_MODE_COW, &plain));
+  EXPECT(plain->dl_tensor.shape[0] == 100 && all(plain->dl_tensor.data, 'b', 100));
+  plain->deleter(plain);
+  EXPECT_OK(moor_snapshot_get_buffer(s, 1, MOOR_MODE_VIEW, &b));
+  EXPECT(b.meta_size == 1 && memcmp(b.meta, "2", 1) == 0 && all(b.data, 'b', 100) && b.seq > 0);
+  b.release(&b);
+  EXPECT_STATUS(moor_snapshot_open(store, NULL, NULL, 0, &other), MOOR_ERR_FORKED);
+  EXPECT_STATUS(moor_wait(store, &keys, 0), MOOR_ERR_FORKED);
+  moor_snapshot_info info = info_of(s);
+  EXPECT(info.flags == MOOR_SNAPSHOT_FORKED && info.objects == 2 && info.bytes == BIG + 100);
+  EXPECT(info.child_windows == 0 && info.child_window_copies == 0 && info.child_bytes_copied == BIG + 100);
+  EXPECT_OK(moor_snapshot_close(s));
+  EXPECT_STATUS(moor_snapshot_get_keys(s, &keys), MOOR_ERR_BAD_HANDLE);
+  EXPECT_STATUS(moor_snapshot_close(s), MOOR_ERR_BAD_HANDLE);
+  EXPECT(all(bytes(view), 'a', BIG)); /* outlives it */
+  end(view);
+}
+
+static void use_snapshot(void *with) { use_all_of(*(moor_snapshot *)with); }
+
+/* The child's own child starts with what the child had, and may use all of it too. */
+static void use_in_grandchild(void *with) {
+  DLManagedTensorVersioned *window = get_from(*(moor_snapshot *)with, 0, MOOR_MODE_COW);
+  pid_t pid = fork();
+  EXPECT(pid >= 0);
+  if (pid == 0) {
+    EXPECT(info_of(*(moor_snapshot *)with).child_windows == 1);
+    end(window);
+    use_all_of(*(moor_snapshot *)with);
+    _exit(0);
+  }
+  int status;
+  EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  end(window);
+  use_all_of(*(moor_snapshot *)with);
+}
+
+/* Somebody closes descriptors that he does not know: what would be a window is a copy, and counted. */
+static void use_without_descriptors(void *with) {
+  moor_snapshot s = *(moor_snapshot *)with;
+  for (int fd = 3; fd < 1024; fd++) close(fd);
+  DLManagedTensorVersioned *t = get_from(s, 0, MOOR_MODE_COW), *view = get_from(s, 0, MOOR_MODE_VIEW);
+  EXPECT(is_copy(t) && t->flags == DLPACK_FLAG_BITMASK_IS_COPIED && all(bytes(t), 'a', BIG));
+  EXPECT(!is_copy(view) && all(bytes(view), 'a', BIG));
+  EXPECT(info_of(s).child_window_copies == 1 && info_of(s).child_bytes_copied == BIG && info_of(s).child_windows == 0);
+  memset(bytes(t), 'X', BIG);
+  EXPECT(all(bytes(view), 'a', BIG));
+  end(view);
+  end(t);
+}
+
+static void a_child_uses_a_snapshot(void (*body)(void *)) {
+  put("1", 'a', BIG);
+  put("2", 'b', 100);
+  moor_snapshot s = open_snapshot("12", 2);
+  child c = start(body, &s);
+  EXPECT_OK(moor_snapshot_close(s)); /* the child's goes on */
+  EXPECT_OK(moor_remove(store, "1", 1));
+  EXPECT_OK(moor_remove(store, "2", 1));
+  EXPECT(held() == 2);
+  churn('z');
+  EXPECT(held() == 2);
+  finish(c);
+  EXPECT(standin_await_children());
+  EXPECT(held() == 0);
+}
+
+static void child_uses_a_snapshot(void) { a_child_uses_a_snapshot(use_snapshot); }
+static void grandchild_uses_a_snapshot(void) { a_child_uses_a_snapshot(use_in_grandchild); }
+static void child_without_descriptors_copies(void) { a_child_uses_a_snapshot(use_without_descriptors); }
+
+/* What a child looks at, its parent still counts and takes back as if there were no child. */
+static void snapshots_on_both_sides(void) {
+  standin_state state;
+  put("1", 'a', BIG);
+  put("2", 'b', 100);
+  moor_snapshot s = open_snapshot("12", 2);
+  finish(start(use_snapshot, &s));
+  EXPECT(standin_await_children());
+  EXPECT(info_of(s).flags == 0 && info_of(s).child_bytes_copied == 0);
+  DLManagedTensorVersioned *t = get_from(s, 0, MOOR_MODE_COW);
+  standin_state_get(&state);
+  EXPECT(state.views == 3 && state.windows == 1);
+  EXPECT_OK(moor_snapshot_close(s));
+  standin_state_get(&state);
+  EXPECT(state.views == 1 && all(bytes(t), 'a', BIG));
+  EXPECT_OK(moor_remove(store, "1", 1));
+  EXPECT_OK(moor_remove(store, "2", 1));
+  churn('z');
+  EXPECT(all(bytes(t), 'a', BIG));
+  end(t);
+  standin_drain();
+  standin_state_get(&state);
+  EXPECT(state.views == 0 && state.windows == 0 && state.held == 0 && state.home == STANDIN_SLOTS);
+}
+
+/* The windows that a child inherits are in its way only until it ends them. */
+typedef struct full {
+  DLManagedTensorVersioned **windows;
+  uint64_t count;
+  moor_snapshot snapshot;
+} full;
+
+static void end_and_map(void *with) {
+  full *f = with;
+  DLManagedTensorVersioned *t = get_from(f->snapshot, 0, MOOR_MODE_COW);
+  EXPECT(is_copy(t) && info_of(f->snapshot).child_window_copies == 1);
+  end(t);
+  for (uint64_t i = 0; i < f->count; i++) end(f->windows[i]);
+  t = get_from(f->snapshot, 0, MOOR_MODE_COW);
+  EXPECT(!is_copy(t) && all(bytes(t), 'a', BIG));
+  end(t);
+}
+
+static void windows_that_a_child_ended_are_room(void) {
+  unsigned long maps = 0;
+  FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+  EXPECT(file != NULL && fscanf(file, "%lu", &maps) == 1);
+  fclose(file);
+  if (maps > 200000) {
+    printf("skip: windows_that_a_child_ended_are_room (probed vm.max_map_count: %lu, which takes too long)\n", maps);
+    return;
+  }
+  put("1", 'a', BIG);
+  full f = {.count = maps / 8 * 3, .snapshot = open_snapshot("1", 1)};
+  f.windows = malloc(f.count * sizeof *f.windows);
+  for (uint64_t i = 0; i < f.count; i++) f.windows[i] = get_from(f.snapshot, 0, MOOR_MODE_COW);
+  EXPECT(!is_copy(f.windows[f.count - 1]));
+  finish(start(end_and_map, &f));
+  for (uint64_t i = 0; i < f.count; i++) end(f.windows[i]);
+  free(f.windows);
+  EXPECT_OK(moor_snapshot_close(f.snapshot));
+  EXPECT_OK(moor_remove(store, "1", 1));
+  EXPECT(standin_await_children());
+}
+
 /* get, fork, release, get, release, replace: the second view must not make the first forgotten. */
 static void read_c(void *with) { EXPECT(all(bytes(with), 'c', BIG)); }
 
@@ -373,6 +555,11 @@ int main(void) {
   RUN(child_reads_what_it_inherited);
   RUN(child_is_refused);
   RUN(child_cannot_change_its_parents_bytes);
+  RUN(child_uses_a_snapshot);
+  RUN(grandchild_uses_a_snapshot);
+  RUN(child_without_descriptors_copies);
+  RUN(snapshots_on_both_sides);
+  RUN(windows_that_a_child_ended_are_room);
   RUN(get_fork_release_get_release_replace);
   RUN(what_is_viewed_later_is_not_held);
   RUN(closed_descriptors_do_not_fool);

@@ -15,7 +15,8 @@
 
 #include "expect.h"
 
-enum { NAMES = 24, SOURCE = 6 << 20, CAPACITY = 48 << 20, HOLDS = 48, OPEN = 8, BATCH = 8, PARTS = 3 };
+enum { NAMES = 24, SOURCE = 6 << 20, CAPACITY = 48 << 20, HOLDS = 48, OPEN = 8, BATCH = 8, PARTS = 3,
+       SNAPSHOTS = 5 };
 
 /* ---- chance ---- */
 
@@ -78,12 +79,24 @@ typedef struct reservation {
   uint64_t size;
 } reservation;
 
+/* What a snapshot has of the names of the model. */
+typedef struct snapshot {
+  moor_snapshot id;
+  int count;
+  name *names[NAMES + BATCH];
+  uint64_t index[NAMES + BATCH];
+  object objects[NAMES + BATCH];
+} snapshot;
+
 static unsigned char source[SOURCE], scratch[SOURCE];
 static name names[NAMES];
 static hold holds[HOLDS];
 static int held;
 static reservation reservations[OPEN];
 static int reserved;
+static snapshot snapshots[SNAPSHOTS];
+static int opened;
+static moor_snapshot finished;
 static moor_store store, closed;
 static moor_reservation ended;
 static uint64_t last_seq, calls, refusals;
@@ -112,7 +125,8 @@ static int judge(const char *call, int line, int32_t status, int32_t wanted, int
   must_fail = 0;
   calls++;
   refusals += status != MOOR_OK;
-  if (status > 0 || status < MOOR_ERR_SYSTEM || status == MOOR_ERR_FORKED || strlen(moor_last_error()) > 1023) {
+  if (status > 0 || status < MOOR_ERR_TIMEOUT || status == MOOR_ERR_INTERNAL || status == MOOR_ERR_FORKED ||
+      strlen(moor_last_error()) > 1023) {
     wrong(call, line, status, wanted);
   }
   if (nonsense ? status == MOOR_OK : status != wanted && !(may_be_full && wanted == MOOR_OK &&
@@ -134,7 +148,7 @@ static int nonsense(void) {
 static moor_store a_store(void) {
   if (!nonsense()) return store;
   const uint64_t ids[] = {0, closed.id, any(), store.id + 1, store.id ^ (1ULL << below(64)), ended.id,
-                          reserved ? reservations[0].id.id : 1};
+                          reserved ? reservations[0].id.id : 1, opened ? snapshots[0].id.id : 2};
   return (moor_store){ids[below(sizeof ids / sizeof *ids)]};
 }
 
@@ -172,14 +186,14 @@ static const moor_put_options *an_option(uint32_t flags) {
   o->if_exists = one_in(3) ? (uint32_t)below(3) : MOOR_IF_EXISTS_REPLACE;
   o->meta_size = one_in(2) ? 0 : below(one_in(8) ? MOOR_MAX_META + 1 : 40);
   o->meta = o->meta_size ? source + below(1000) : nothing();
-  if (flags != 0 && one_in(2)) o->flags = flags;
+  if (flags != 0 && one_in(2)) o->flags = flags & (uint32_t)any();
   if (one_in(4)) o->struct_size = sizeof room; /* a newer program, that asks for nothing new */
   if (!nonsense()) return o;
   switch (below(7)) {
     case 0: o->struct_size = (uint32_t)below(sizeof *o); break;
     case 1: o->struct_size = UINT32_MAX - (uint32_t)below(100); break;
     case 2: o->if_exists = 3 + (uint32_t)below(1000); break;
-    case 3: o->flags = 4u << below(30); break;
+    case 3: o->flags = flags & MOOR_PUT_ATOMIC ? 8u << below(29) : 4u << below(30); break;
     case 4: o->reserved = 1; break;
     case 5: o->meta = NULL, o->meta_size = 1 + below(MOOR_MAX_META); break;
     default: o->meta_size = one_in(2) ? MOOR_MAX_META + 1 : absurd_size();
@@ -268,6 +282,10 @@ static void gather(const view *v) {
 static int is_held(uint64_t seq) {
   for (int i = 0; i < held; i++)
     if (holds[i].seq == seq) return 1;
+  for (int i = 0; i < opened; i++) {
+    for (int j = 0; j < snapshots[i].count; j++)
+      if (snapshots[i].objects[j].seq == seq) return 1;
+  }
   return 0;
 }
 
@@ -766,6 +784,30 @@ static void stored_one(uint64_t i, const moor_put_options *o, const moor_put_res
   EXPECT(statuses[i] == wanted || (wanted == MOOR_OK && statuses[i] == MOOR_ERR_CAPACITY));
 }
 
+/* Whether the call is to be all or nothing; if so, what makes it nothing for sure. */
+static int is_set(const moor_put_options *o) {
+  if (o == NULL || (o->flags & MOOR_PUT_ATOMIC) == 0) return 0;
+  if (must_fail) return 1;
+  for (uint64_t i = 0; i < packed.keys.count; i++) {
+    must_fail |= verdict(packed.names[i], o) != MOOR_OK;
+    for (uint64_t j = 0; j < i; j++) must_fail |= packed.names[i] == packed.names[j];
+  }
+  return 1;
+}
+
+/* The objects of a set have numbers in any order, all of them new. */
+static void stored_set(const moor_put_options *o, const moor_put_result *r, const uint64_t *sizes, const uint64_t *hashes,
+                       int tensor) {
+  uint64_t before = last_seq, most = last_seq;
+  for (uint64_t i = 0; i < packed.keys.count; i++) {
+    EXPECT(statuses[i] == MOOR_OK);
+    last_seq = before;
+    stored(packed.names[i], o, &r[i], sizes[i], hashes[i], tensor);
+    if (last_seq > most) most = last_seq;
+  }
+  last_seq = most;
+}
+
 static void put_batch(void) {
   moor_part parts[BATCH * PARTS];
   uint64_t ends[BATCH], sizes[BATCH], hashes[BATCH], used = 0;
@@ -777,37 +819,46 @@ static void put_batch(void) {
     hashes[i] = hash(scratch, sizes[i]);
     ends[i] = used += n;
   }
-  const moor_put_options *o = an_option(0);
+  const moor_put_options *o = an_option(MOOR_PUT_ATOMIC);
   moor_store s = a_store();
-  if (packed.keys.count > 1 && nonsense()) one_in(2) ? (ends[1] = ends[0] - 1) : (ends[0] = ends[1] + 1 + absurd_size() % 1000);
-  if (!GIVES(MOOR_OK, moor_put_batch(s, &packed.keys, used ? parts : nothing(), OUT(ends), o, OUT(r), OUT(statuses)))) return;
+  int together = is_set(o);
+  if (packed.keys.count > 1 && nonsense()) {
+    one_in(2) ? (ends[1] = ends[0] - 1) : (ends[0] = ends[1] + 1 + absurd_size() % 1000);
+  }
+  if (!judge("moor_put_batch", __LINE__,
+             moor_put_batch(s, &packed.keys, used ? parts : nothing(), OUT(ends), o, OUT(r), OUT(statuses)), MOOR_OK,
+             together)) return;
+  if (together) return stored_set(o, r, sizes, hashes, 0);
   for (uint64_t i = 0; i < packed.keys.count; i++) stored_one(i, o, &r[i], sizes[i], hashes[i], 0);
 }
 
 static void put_tensors(void) {
   static view v[BATCH];
   const DLTensor *t[BATCH];
-  uint64_t hashes[BATCH];
+  uint64_t hashes[BATCH], sizes[BATCH];
   moor_put_result r[BATCH];
   some_keys(&packed);
   for (uint64_t i = 0; i < packed.keys.count && i < BATCH; i++) {
     a_tensor(&v[i], 1);
     t[i] = &v[i].t;
+    sizes[i] = v[i].bytes;
     if (must_fail) continue;
     gather(&v[i]);
     hashes[i] = hash(scratch, v[i].bytes);
   }
-  const moor_put_options *o = an_option(MOOR_PUT_AS_BYTES);
+  const moor_put_options *o = an_option(MOOR_PUT_AS_BYTES | MOOR_PUT_ATOMIC);
   moor_store s = a_store();
+  int together = is_set(o);
   if (packed.keys.count > 0 && nonsense()) t[0] = NULL;
   /* A dtype that nobody knows is found out key by key. */
   int unknown = 0;
   for (uint64_t i = 0; i < packed.keys.count && i < BATCH; i++) unknown |= t[i] && t[i]->dtype.code >= 200;
   if (unknown) return (void)(must_fail = 0);
-  if (!GIVES(MOOR_OK, moor_put_tensors(s, &packed.keys, OUT(t), o, OUT(r), OUT(statuses)))) return;
-  for (uint64_t i = 0; i < packed.keys.count; i++) {
-    stored_one(i, o, &r[i], v[i].bytes, hashes[i], !(o && o->flags & MOOR_PUT_AS_BYTES));
-  }
+  if (!judge("moor_put_tensors", __LINE__, moor_put_tensors(s, &packed.keys, OUT(t), o, OUT(r), OUT(statuses)), MOOR_OK,
+             together)) return;
+  int tensor = !(o && o->flags & MOOR_PUT_AS_BYTES);
+  if (together) return stored_set(o, r, sizes, hashes, tensor);
+  for (uint64_t i = 0; i < packed.keys.count; i++) stored_one(i, o, &r[i], sizes[i], hashes[i], tensor);
 }
 
 static void get_batch_into(void) {
@@ -857,6 +908,163 @@ static void ask(void) {
   while (want < packed.keys.count && packed.names[want]->now.there) want++;
   EXPECT_OK(moor_count_leading(store, &packed.keys, &leading));
   EXPECT(leading == want);
+}
+
+static void await(void) {
+  some_keys(&packed);
+  moor_store s = a_store();
+  int32_t wanted = MOOR_OK;
+  for (uint64_t i = 0; !must_fail && i < packed.keys.count; i++) {
+    if (!packed.names[i]->now.there) wanted = MOOR_ERR_TIMEOUT;
+  }
+  uint64_t timeout = wanted == MOOR_OK && !must_fail && one_in(2) ? any() : below(2) * below(200000);
+  GIVES(wanted, moor_wait(s, &packed.keys, timeout));
+}
+
+/* ---- snapshots ---- */
+
+static void close_one(int i) {
+  EXPECT_OK(moor_snapshot_close(snapshots[i].id));
+  EXPECT_STATUS(moor_snapshot_close(snapshots[i].id), MOOR_ERR_BAD_HANDLE);
+  finished = snapshots[i].id;
+  snapshots[i] = snapshots[--opened];
+}
+
+static void close_snapshot(void) {
+  if (opened > 0) close_one((int)below((uint64_t)opened));
+}
+
+static snapshot *a_snapshot(moor_snapshot *id_out) {
+  snapshot *s = &snapshots[below((uint64_t)opened)];
+  *id_out = s->id;
+  if (nonsense()) {
+    const uint64_t ids[] = {0,        finished.id, any(), store.id, ended.id, s->id.id ^ (1ULL << (20 + below(44))),
+                            closed.id};
+    id_out->id = ids[below(sizeof ids / sizeof *ids)];
+  }
+  return s;
+}
+
+static void has(snapshot *s, name *n, uint64_t index) {
+  s->names[s->count] = n;
+  s->index[s->count] = index;
+  s->objects[s->count++] = n->now;
+}
+
+static void open_by_keys(snapshot *s) {
+  moor_snapshot id = {77};
+  some_keys(&packed);
+  moor_store at = a_store();
+  int32_t wanted = MOOR_OK;
+  uint64_t prefix_size = nonsense() ? 1 + below(9) : 0;
+  for (uint64_t i = 0; !must_fail && i < packed.keys.count; i++) {
+    if (!packed.names[i]->now.there) wanted = MOOR_ERR_NOT_FOUND;
+  }
+  if (!GIVES(wanted, moor_snapshot_open(at, &packed.keys, prefix_size ? source : nothing(), prefix_size, &id))) {
+    EXPECT(id.id == 77);
+    return;
+  }
+  *s = (snapshot){.id = id};
+  for (uint64_t i = 0; i < packed.keys.count; i++) has(s, packed.names[i], i);
+  opened++;
+}
+
+static int is_name(const name *n, const moor_keys *keys, uint64_t i) {
+  uint64_t start = i > 0 ? keys->ends[i - 1] : 0;
+  return keys->ends[i] - start == n->size && memcmp((const char *)keys->bytes + start, n->text, n->size) == 0;
+}
+
+/* All names of the model begin differently, so that a prefix leads to one of them, or to all. */
+static void open_by_prefix(snapshot *s) {
+  moor_snapshot id = {77};
+  moor_keys keys;
+  name *n = &names[below(NAMES)];
+  uint64_t size = one_in(3) ? 0 : 1 + below(n->size);
+  const void *prefix = size > 0 ? n->text : nothing();
+  moor_store at = a_store();
+  int everything = size == 0;
+  if (nonsense()) one_in(2) ? (size = MOOR_MAX_KEY + 1 + below(1000)) : (prefix = NULL, size += 1);
+  if (!GIVES(MOOR_OK, moor_snapshot_open(at, NULL, prefix, size, &id))) {
+    EXPECT(id.id == 77);
+    return;
+  }
+  *s = (snapshot){.id = id};
+  EXPECT_OK(moor_snapshot_get_keys(id, &keys));
+  EXPECT(everything || keys.count == (n->now.there ? 1 : 0));
+  for (int i = 0; i < NAMES; i++) {
+    uint64_t at_index = 0;
+    while (at_index < keys.count && !is_name(&names[i], &keys, at_index)) at_index++;
+    EXPECT((at_index < keys.count) == (names[i].now.there && (everything || &names[i] == n)));
+    if (at_index < keys.count) has(s, &names[i], at_index);
+  }
+  opened++;
+}
+
+static void open_snapshot(void) {
+  if (opened == SNAPSHOTS) close_snapshot();
+  one_in(2) ? open_by_keys(&snapshots[opened]) : open_by_prefix(&snapshots[opened]);
+}
+
+static void find(void) {
+  moor_snapshot id;
+  uint64_t index = 77, wanted = 77;
+  if (opened == 0) return;
+  snapshot *s = a_snapshot(&id);
+  key k = a_key();
+  for (int i = s->count; i-- > 0;)
+    if (s->names[i] == k.name) wanted = s->index[i];
+  GIVES(wanted == 77 ? MOOR_ERR_NOT_FOUND : MOOR_OK, moor_snapshot_find(id, k.bytes, k.size, &index));
+  EXPECT(index == wanted || index == 77);
+}
+
+static struct {
+  moor_snapshot_info known;
+  unsigned char newer[64];
+} info;
+
+static void inform(void) {
+  moor_snapshot id;
+  moor_keys keys = {0};
+  if (opened == 0) return;
+  snapshot *s = a_snapshot(&id);
+  if (GIVES(MOOR_OK, moor_snapshot_get_keys(id, &keys))) EXPECT(keys.count >= (uint64_t)s->count);
+  s = a_snapshot(&id);
+  memset(&info, 0xEE, sizeof info);
+  info.known.struct_size = one_in(2) ? sizeof info : sizeof info.known;
+  if (nonsense()) info.known.struct_size = (uint32_t)(one_in(2) ? below(sizeof info.known) : UINT32_MAX);
+  if (GIVES(MOOR_OK, moor_snapshot_get_info(id, &info.known))) {
+    EXPECT(info.known.objects >= (uint64_t)s->count && info.known.flags == 0 && info.known.child_windows == 0);
+  }
+}
+
+/* An object out of a snapshot, which may have lost its name. */
+static void get_from_snapshot(void) {
+  static name then;
+  moor_snapshot id;
+  DLManagedTensorVersioned *t = NULL;
+  DLManagedTensor *plain = NULL;
+  moor_buffer b = {.release = NULL};
+  if (opened == 0) return;
+  snapshot *s = a_snapshot(&id);
+  if (s->count == 0) return (void)(must_fail = 0);
+  int i = (int)below((uint64_t)s->count);
+  uint64_t index = nonsense() ? 100000 + absurd_size() / 2 : s->index[i];
+  uint32_t mode = a_mode();
+  then.now = s->objects[i];
+  switch (below(3)) {
+    case 0:
+      if (GIVES(MOOR_OK, moor_snapshot_get_tensor(id, index, mode, &t))) keep_tensor(t, &then, mode);
+      break;
+    case 1:
+      if (GIVES(MOOR_OK, moor_snapshot_get_buffer(id, index, mode, &b))) keep_buffer(&b, &then, mode);
+      break;
+    default:
+      if (!GIVES(MOOR_OK, moor_snapshot_get_tensor_unversioned(id, index, mode, &plain))) break;
+      hold *h = new_hold();
+      h->plain = plain;
+      keep(h, &then, &plain->dl_tensor, mode, then.now.size < 65536, mode != MOOR_MODE_VIEW);
+  }
+  EXPECT(t == NULL || plain == NULL);
 }
 
 /* ---- the store ---- */
@@ -969,6 +1177,21 @@ static void files(void) {
 
 static int stop; /* atomic */
 
+static void disturb_snapshot(void) {
+  moor_snapshot s;
+  moor_keys keys;
+  moor_buffer b;
+  EXPECT_OK(moor_snapshot_open(store, NULL, "other-", 6, &s));
+  EXPECT_OK(moor_snapshot_get_keys(s, &keys));
+  for (uint64_t i = 0; i < keys.count; i++) {
+    int32_t status = moor_snapshot_get_buffer(s, i, (uint32_t)below(3), &b);
+    EXPECT_OK(status);
+    EXPECT(memcmp(b.data, source, b.size) == 0);
+    b.release(&b);
+  }
+  EXPECT_OK(moor_snapshot_close(s));
+}
+
 static void *disturb(void *unused) {
   (void)unused;
   state = (seed + 1) * 0xBF58476D1CE4E5B9ULL;
@@ -982,7 +1205,7 @@ static void *disturb(void *unused) {
     void *data;
     if (t[slot]) t[slot]->deleter(t[slot]);
     t[slot] = NULL;
-    switch (below(8)) {
+    switch (below(9)) {
       case 0:
       case 1: moor_put(store, text, n, source, size, NULL, NULL); break;
       case 2:
@@ -999,6 +1222,7 @@ static void *disturb(void *unused) {
         if (moor_commit(r, text, n, NULL, NULL, NULL) != MOOR_OK) moor_abort(r);
         break;
       case 6: moor_list_borrows(store, NULL, 0, NULL, 0, &used, &used); break;
+      case 7: disturb_snapshot(); break;
       default: moor_get_tensor(store, text, n, (uint32_t)below(4), &t[slot]);
     }
   }
@@ -1013,7 +1237,8 @@ static void (*const operations[])(void) = {
     put,        put,       put_parts,  put_tensor, put_tensor,  reserve,     commit,      give_up,        empty,        adopt,
     get_tensor, get_tensor, get_unversioned, get_buffer, get_buffer, get, get_into, take, remove_one, pin,
     describe,   list_nonsense, get_tensors, get_buffers, put_batch, put_tensors, get_batch_into, remove_batch, ask, upkeep,
-    release,    release,   release,    release,    words,
+    release,    release,   release,    release,    words,       await,       open_snapshot, close_snapshot, find,       inform,
+    get_from_snapshot, get_from_snapshot,
 };
 
 static void step(uint64_t i) {
@@ -1054,7 +1279,11 @@ static void refuse_child(void) {
               moor_get_tensor(store, nothing(), any(), 0, nothing()) == MOOR_ERR_FORKED &&
               moor_get_tensors(s, nothing(), 9, nothing(), nothing()) == MOOR_ERR_FORKED &&
               moor_store_open(nothing(), nothing()) == MOOR_ERR_FORKED && moor_store_close(store, 9) == MOOR_ERR_FORKED &&
-              moor_list_keys(s, 0, any(), 0, 0, any(), 0, any(), 0) == MOOR_ERR_FORKED;
+              moor_list_keys(s, 0, any(), 0, 0, any(), 0, any(), 0) == MOOR_ERR_FORKED &&
+              moor_snapshot_open(s, nothing(), nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
+              moor_wait(s, nothing(), any()) == MOOR_ERR_FORKED;
+    for (int i = 0; opened > 0 && i < 200; i++) get_from_snapshot();
+    while (opened > 0) close_one(0);
     while (held > 0) let_go(0);
     _exit(all ? 0 : 1);
   }
@@ -1065,6 +1294,7 @@ static void refuse_child(void) {
 static void nothing_is_left(void) {
   moor_stats s = {.struct_size = sizeof s};
   while (held > 0) let_go(0);
+  while (opened > 0) close_one(0);
   while (reserved > 0) EXPECT_OK(moor_abort(reservations[--reserved].id));
   EXPECT_OK(moor_clear(store, NULL));
   for (int i = 0; i < 1000; i++) { /* until the child is known to have ended */

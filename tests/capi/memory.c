@@ -12,20 +12,40 @@
 #include "standin.h"
 
 static int fail_at; /* the n-th allocation from now on fails; 0 = none */
+static int live;    /* allocations that were not given back */
 
 static int no_threads;
 
 static int fails(void) { return fail_at > 0 && --fail_at == 0; }
 
 void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void __real_free(void *p);
 int __real_posix_memalign(void **out, size_t alignment, size_t size);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *with);
 
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
+void *__wrap_malloc(size_t size) {
+  if (fails()) return NULL;
+  live++;
+  return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size) {
+  if (fails()) return NULL;
+  live++;
+  return __real_calloc(count, size);
+}
+
+void __wrap_free(void *p) {
+  live -= p != NULL;
+  __real_free(p);
+}
 
 int __wrap_posix_memalign(void **out, size_t alignment, size_t size) {
-  return fails() ? ENOMEM : __real_posix_memalign(out, alignment, size);
+  if (fails()) return ENOMEM;
+  live++;
+  return __real_posix_memalign(out, alignment, size);
 }
 
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
@@ -46,7 +66,7 @@ static void nothing_is_held(void) {
   EXPECT_OK(moor_remove(store, "2", 1));
   standin_drain();
   standin_state_get(&s);
-  EXPECT(s.home == STANDIN_SLOTS && s.windows == 0);
+  EXPECT(s.home == STANDIN_SLOTS && s.windows == 0 && s.views == 0);
 }
 
 static void put(void) {
@@ -130,6 +150,73 @@ static void buffers_and_batches(void) {
   }
 }
 
+/* What opening a snapshot allocates: the stand-in's list of names, three arrays of what was gathered, the snapshot, its
+ * facts and its table, and the first time the slots. */
+enum { OF_A_SNAPSHOT = 7, SLOTS = 1 };
+
+static void open_or_fail(const moor_keys *keys, int allocations) {
+  for (int n = 1;; n++) {
+    moor_snapshot snapshot = {77};
+    put();
+    int before = live;
+    fail_at = n;
+    int32_t status = moor_snapshot_open(store, keys, NULL, 0, &snapshot);
+    int failed = fail_at == 0;
+    fail_at = 0;
+    if (status == MOOR_OK) {
+      EXPECT_OK(moor_snapshot_close(snapshot));
+    } else {
+      EXPECT(status == MOOR_ERR_NO_MEMORY && snapshot.id == 77 && strstr(moor_last_error(), "memory") != NULL);
+    }
+    EXPECT(live == before + (status == MOOR_OK && n == OF_A_SNAPSHOT + SLOTS + 1));
+    nothing_is_held();
+    EXPECT(failed == (status != MOOR_OK));
+    if (failed) continue;
+    EXPECT(n == allocations + 1);
+    return;
+  }
+}
+
+/* A view out of a snapshot that could not be made leaves the snapshot's own hold. */
+static void views_of_snapshots(void) {
+  moor_snapshot snapshot;
+  DLManagedTensorVersioned *t;
+  DLManagedTensor *plain;
+  moor_buffer b;
+  standin_state s;
+  put();
+  EXPECT_OK(moor_snapshot_open(store, NULL, NULL, 0, &snapshot));
+  for (uint32_t mode = MOOR_MODE_VIEW; mode <= MOOR_MODE_COPY; mode++) {
+    fail_at = 1;
+    EXPECT_STATUS(moor_snapshot_get_tensor(snapshot, 1, mode, &t), MOOR_ERR_NO_MEMORY);
+    fail_at = 1;
+    EXPECT_STATUS(moor_snapshot_get_tensor_unversioned(snapshot, 1, mode, &plain), MOOR_ERR_NO_MEMORY);
+    fail_at = 1;
+    EXPECT_STATUS(moor_snapshot_get_buffer(snapshot, 1, mode, &b), MOOR_ERR_NO_MEMORY);
+  }
+  fail_at = 2;
+  EXPECT_STATUS(moor_snapshot_get_tensor(snapshot, 1, MOOR_MODE_COPY, &t), MOOR_ERR_NO_MEMORY);
+  standin_state_get(&s);
+  EXPECT(s.views == 2);
+  EXPECT_OK(moor_snapshot_get_buffer(snapshot, 1, MOOR_MODE_VIEW, &b));
+  EXPECT_OK(moor_remove(store, "2", 1));
+  EXPECT_OK(moor_snapshot_close(snapshot));
+  standin_drain();
+  standin_state_get(&s);
+  EXPECT(s.home == STANDIN_SLOTS - 2 && s.views == 1); /* "1" has its name, and "2" the view */
+  b.release(&b);
+  put();
+  nothing_is_held();
+}
+
+static void snapshots(void) {
+  uint64_t ends[3] = {1, 2, 3};
+  moor_keys keys = {"121", ends, 3};
+  open_or_fail(&keys, OF_A_SNAPSHOT + SLOTS);
+  open_or_fail(NULL, OF_A_SNAPSHOT);
+  views_of_snapshots();
+}
+
 /* No thread can be started: everybody copies alone. */
 static void copies_without_threads(void) {
   size_t size = 4u << 20;
@@ -150,6 +237,7 @@ int main(void) {
   EXPECT(tensor("2", MOOR_MODE_COW) == 2);
   what_changes_the_store();
   buffers_and_batches();
+  snapshots();
   copies_without_threads();
   printf("ok every allocation failed once\n");
   return 0;

@@ -46,7 +46,7 @@ alone() {
 	over_standin hammer "" -O2
 	over_standin fork "" -O2
 	over_standin copy "" -O2
-	over_standin memory "" -O2 -Wl,--wrap=malloc,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create
+	over_standin memory "" -O2 -Wl,--wrap=malloc,--wrap=calloc,--wrap=free,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create
 	"$work/memory"
 	"$work/hammer" "$seconds" 4
 	"$work/hammer" "$seconds" 3 fork

@@ -98,6 +98,7 @@ void standin_state_get(standin_state *s) {
   s->held = store.held_count;
   pthread_mutex_unlock(&store.drain_lock);
   s->windows = __atomic_load_n(&control->windows, __ATOMIC_SEQ_CST);
+  s->views = __atomic_load_n(&control->views, __ATOMIC_SEQ_CST);
   s->copied_out = __atomic_load_n(&control->copied_out, __ATOMIC_SEQ_CST);
   s->window_copies = __atomic_load_n(&control->window_copies, __ATOMIC_SEQ_CST);
   s->children = (uint64_t)__atomic_load_n(&children, __ATOMIC_SEQ_CST);
@@ -144,6 +145,7 @@ int standin_await_children(void) {
   const moor_process *p = moor_process_words();
   for (int i = 0; i < 5000; i++) {
     if (__atomic_load_n(&p->kids, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&children, __ATOMIC_SEQ_CST) == 0) {
+      usleep(2000); /* for their threads to be gone, which under AddressSanitizer must not hold its locks at a fork */
       standin_drain();
       return 1;
     }
@@ -321,6 +323,105 @@ int32_t moorgo_get_batch(uint64_t id, moor_ckeys keys, moor_hold *holds_out, int
     statuses_out[i] = moorgo_get(id, (const char *)keys->bytes + start, keys->ends[i] - start, &holds_out[i]);
   }
   return MOOR_OK;
+}
+
+/* ---- many at once ---- */
+
+/* The names of a snapshot: those of keys, or all that start with prefix. */
+static int32_t names_of(uint64_t id, moor_ckeys keys, moor_cbytes prefix, uint64_t prefix_size, uint32_t *names) {
+  uint64_t start = 0;
+  for (uint64_t i = 0; keys != NULL && i < keys->count; start = keys->ends[i++]) {
+    int32_t status = find(id, (const char *)keys->bytes + start, keys->ends[i] - start, &names[i]);
+    if (status != MOOR_OK) return status;
+  }
+  for (uint32_t n = 0; keys == NULL && n < STANDIN_NAMES; n++) {
+    char text[8];
+    snprintf(text, sizeof text, "%u", n);
+    names[n] = prefix_size < sizeof text && strncmp(text, prefix_size > 0 ? prefix : "", prefix_size) == 0 ? n : UINT32_MAX;
+  }
+  return MOOR_OK;
+}
+
+/* The record under each name that is there, counted, at one moment. The names become units, 0 where there is none. */
+static int hold_all(uint32_t *names, uint64_t count) {
+  int missing = 0;
+  pthread_rwlock_rdlock(&store.names_lock);
+  for (uint64_t i = 0; i < count; i++) {
+    uint32_t unit = names[i] < STANDIN_NAMES ? store.name[names[i]] : 0;
+    if (unit != 0) cell_get(cell_at(unit), moor_process_words());
+    names[i] = unit;
+    missing += unit == 0;
+  }
+  pthread_rwlock_unlock(&store.names_lock);
+  return missing;
+}
+
+static void let_all_go(const uint32_t *units, uint64_t count) {
+  moor_hold h;
+  for (uint64_t i = 0; i < count; i++) {
+    if (units[i] == 0) continue;
+    describe(units[i], &h);
+    moor_hold_release(&h);
+  }
+}
+
+static int32_t gather(const uint32_t *units, uint64_t count, moor_gathered *out) {
+  uint64_t there = 0, bytes = 0, used = 0;
+  for (uint64_t i = 0; i < count; i++) {
+    if (units[i] == 0) continue;
+    there++;
+    bytes += body_at(units[i])->key_len;
+  }
+  int32_t status = moor_gather_room(out, there, bytes);
+  if (status != MOOR_OK) {
+    let_all_go(units, count);
+    return status;
+  }
+  for (uint64_t i = 0, n = 0; i < count; i++) {
+    if (units[i] == 0) continue;
+    moor_body *b = body_at(units[i]);
+    memcpy(out->keys + used, key_of(b), b->key_len);
+    out->ends[n] = used += b->key_len;
+    describe(units[i], &out->holds[n++]);
+  }
+  return MOOR_OK;
+}
+
+int32_t moorgo_snapshot(uint64_t id, moor_ckeys keys, moor_cbytes prefix, uint64_t prefix_size, moor_gathered *out) {
+  uint64_t count = keys != NULL ? keys->count : STANDIN_NAMES;
+  if (id != 1) return moor_fail(MOOR_ERR_BAD_HANDLE, "no such store");
+  uint32_t *names = malloc(count * sizeof *names + 1);
+  if (names == NULL) return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for the names");
+  int32_t status = names_of(id, keys, prefix, prefix_size, names);
+  if (status == MOOR_OK && hold_all(names, count) > 0 && keys != NULL) {
+    let_all_go(names, count);
+    status = moor_fail(MOOR_ERR_NOT_FOUND, "nothing under one of the names");
+  } else if (status == MOOR_OK) {
+    status = gather(names, count, out);
+  }
+  free(names);
+  return status;
+}
+
+static int all_there(const uint32_t *names, uint64_t count) {
+  int there = 1;
+  pthread_rwlock_rdlock(&store.names_lock);
+  for (uint64_t i = 0; i < count; i++) there &= store.name[names[i]] != 0;
+  pthread_rwlock_unlock(&store.names_lock);
+  return there;
+}
+
+int32_t moorgo_wait(uint64_t id, moor_ckeys keys, uint64_t timeout_ns) {
+  if (id != 1) return moor_fail(MOOR_ERR_BAD_HANDLE, "no such store");
+  uint32_t *names = malloc(keys->count * sizeof *names + 1);
+  if (names == NULL) return moor_fail(MOOR_ERR_NO_MEMORY, "no memory for the names");
+  int32_t status = names_of(id, keys, NULL, 0, names);
+  for (uint64_t ns = 0; status == MOOR_OK && !all_there(names, keys->count); ns += 1000000) {
+    if (ns >= timeout_ns) status = moor_fail(MOOR_ERR_TIMEOUT, "a name is missing");
+    usleep(1000);
+  }
+  free(names);
+  return status;
 }
 
 int32_t moorgo_take(uint64_t id, moor_cbytes key, uint64_t key_size, moor_hold *hold_out) {

@@ -18,6 +18,7 @@ typedef struct standin_state {
   uint64_t home;   /* cells that are free */
   uint64_t held;   /* kept for children */
   uint64_t windows, copied_out, window_copies;
+  uint64_t views;  /* tensors and buffers that hold a cell, and objects of snapshots */
   uint64_t children; /* followed now */
 } standin_state;
 
