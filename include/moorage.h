@@ -25,8 +25,8 @@
  *   Keys        1 to MOOR_MAX_KEY bytes of any value; not terminated. (The Python package uses UTF-8 text.)
  *   Threads     Every function may be called from any thread at any time. Release callbacks too, and they take no
  *               lock, call no Go and are safe while the process exits.
- *   Fork        In a forked child every function that returns a status answers MOOR_ERR_FORKED at once, but for those on
- *               an open snapshot; views taken before the fork stay readable and may be released.
+ *   Fork        In a forked child every function that returns a status answers MOOR_ERR_FORKED at once, except those
+ *               that take a moor_snapshot. Views taken before the fork stay readable and may be released.
  *   Since       Everything here exists since ABI level 1.
  */
 #ifndef MOORAGE_H_
@@ -363,9 +363,9 @@ typedef struct moor_span {
   uint64_t size;
 } moor_span;
 
-/* Copies nbytes from offset (MOOR_ALL: to the end) into the spans, filling one after the other. TOO_SMALL when the spans
- * hold less, INVALID_ARGUMENT when the range exceeds the object, READ_ONLY when a span overlaps read-only memory of
- * a store; nothing is written then. */
+/* Copies nbytes from offset (MOOR_ALL: to the end) into the spans, filling one after the other. TOO_SMALL when the
+ * spans hold less, INVALID_ARGUMENT when the range exceeds the object, READ_ONLY when a span overlaps read-only memory
+ * of a store; nothing is written then. */
 int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint64_t offset, uint64_t nbytes,
                       const moor_span *spans, uint64_t span_count, uint64_t *copied_out);
 
@@ -408,8 +408,8 @@ int32_t moor_describe(moor_store store, const void *key, uint64_t key_size, moor
 
 /* Lists keys that start with prefix, packed one behind the other into buffer, their ends (exclusive, counted from the
  * start of buffer) into ends. Start with *cursor = 0 and go on until *cursor is MOOR_LIST_END. Each key that is there
- * throughout comes exactly once, others at most once. A call may give no key and still not be at the end. TOO_SMALL when not even
- * the next keys fit: give a few times MOOR_MAX_KEY bytes and a few ends. */
+ * throughout comes exactly once, others at most once. A call may give no key and still not be at the end. TOO_SMALL
+ * when not even the next keys fit: give a few times MOOR_MAX_KEY bytes and a few ends. */
 #define MOOR_LIST_END UINT64_MAX
 int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
                        uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
@@ -449,9 +449,12 @@ int32_t moor_get_tensors(moor_store store, const moor_keys *keys, uint32_t mode,
 int32_t moor_get_buffers(moor_store store, const moor_keys *keys, uint32_t mode, moor_buffer *buffers_out,
                          int32_t *statuses_out);
 /* Key i is filled from part_ends[i-1] (0 for the first) to part_ends[i] of parts. results_out may be NULL.
- * With MOOR_PUT_ATOMIC the names appear at one moment: a snapshot, a batch of views and moor_wait see all of the set or
- * nothing of it, while other puts, and gets of one object, go on meanwhile. An error of any key is then the error of the call,
- * nothing is stored, and statuses_out and results_out are not written; a key that comes twice is INVALID_ARGUMENT. */
+ *
+ * With MOOR_PUT_ATOMIC in options->flags the batch is a set: its names appear at one moment, and if any of them cannot
+ * be stored, none is. One call that reads many names (moor_snapshot_open, moor_wait, and the batches that get, ask or
+ * count) sees all of a set or nothing of it; puts and gets of single objects do not wait for it. The error of one key
+ * is then the error of the call, and statuses_out and results_out are not written. A key may come only once, else
+ * INVALID_ARGUMENT. With MOOR_IF_EXISTS_KEEP names that are taken keep their objects, and the others are stored. */
 int32_t moor_put_batch(moor_store store, const moor_keys *keys, const moor_part *parts, const uint64_t *part_ends,
                        const moor_put_options *options, moor_put_result *results_out, int32_t *statuses_out);
 int32_t moor_put_tensors(moor_store store, const moor_keys *keys, const DLTensor *const *tensors,
@@ -467,38 +470,48 @@ int32_t moor_exists(moor_store store, const moor_keys *keys, uint8_t *found_out)
 /* How many keys are there before the first that is not. */
 int32_t moor_count_leading(moor_store store, const moor_keys *keys, uint64_t *count_out);
 /* How many objects have a name, and how many tensors and buffers that this ABI handed out are not released yet and
- * still hold memory of the store. Cheap at any size of the store. Each pointer may be NULL. */
+ * still hold memory of the store, with the objects of open snapshots. Cheap at any size of the store. Each pointer may
+ * be NULL. */
 int32_t moor_count_objects(moor_store store, uint64_t *objects_out, uint64_t *views_out);
 
-/* Waits until there is an object under every key at one moment. TIMEOUT after timeout_ns nanoseconds, CANCELLED when the
- * store is closed meanwhile. 0 looks once; a very large number waits for ever. */
+/* Waits until there is an object under every key at one moment, for timeout_ns nanoseconds at most: 0 looks once,
+ * UINT64_MAX waits for ever. TIMEOUT: not within that time; the text names the first key that is missing. CANCELLED:
+ * the store was closed meanwhile. Nothing is held: what was waited for may be gone again before it is read. */
 int32_t moor_wait(moor_store store, const moor_keys *keys, uint64_t timeout_ns);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Snapshots: many objects viewed together
  *
- * A snapshot holds its objects as views do: through replace, remove, eviction and moor_store_close, until it is closed. It
- * keeps address, dtype, shape and metadata of each on its own side: nothing below moor_snapshot_open asks the store, and all of it
- * works in forked children too, of every generation, where nothing else does. What it hands out are views of their own,
- * which may outlive it. Of a set that was put with MOOR_PUT_ATOMIC it has all or nothing; objects that are put one by one
- * are each as they were at some time during moor_snapshot_open.
+ * A snapshot holds its objects as views do: through replace, remove, eviction and moor_store_close, until it is closed.
+ * It keeps address, dtype, shape and metadata of each on its own side, so that the functions that take one never ask
+ * the store. They work in forked children too, and in children of those. What they hand out are views of their own,
+ * which may outlive the snapshot.
+ *
+ * Of a set that was put with MOOR_PUT_ATOMIC a snapshot has all or nothing. Objects that were put one by one are each
+ * as they were at some time during moor_snapshot_open.
+ *
+ * In a snapshot an object has a number, from 0 up, by which it is asked for.
  */
 typedef struct moor_snapshot {
   uint64_t id;
 } moor_snapshot;
 
-/* Of these keys, in their order (a key may come more than once); NOT_FOUND names one that is missing. Or, with keys = NULL,
- * of all keys that start with prefix, in no particular order: that goes through all names, in pieces that hold nobody up for long. */
+/* With keys: views the object under each of them, in their order; a key may come more than once. NOT_FOUND names one
+ * that is missing, and nothing is viewed then. prefix_size is 0.
+ * With keys = NULL: views the objects of all keys that start with prefix, in no particular order. That goes through all
+ * names of the store, in pieces that hold nobody up for long. CANCELLED when the store is closed meanwhile. */
 int32_t moor_snapshot_open(moor_store store, const moor_keys *keys, const void *prefix, uint64_t prefix_size,
                            moor_snapshot *snapshot_out);
-/* Calls in flight end first. In a forked child it frees the child's memory; the objects stay held until the child ends. */
+/* Ends the handle. Calls that other threads are making with it finish first, and the last of them lets the objects go.
+ * In a forked child this frees the child's own memory; the objects stay until the child ends. */
 int32_t moor_snapshot_close(moor_snapshot snapshot);
-/* The keys, in the order of their numbers. The memory is the snapshot's, valid until moor_snapshot_close. */
+/* All keys, in the order of their numbers. The memory is the snapshot's, valid until moor_snapshot_close. */
 int32_t moor_snapshot_get_keys(moor_snapshot snapshot, moor_keys *keys_out);
-/* The number of a key; NOT_FOUND. */
+/* The number of a key; of one that comes more than once, the first. NOT_FOUND: the snapshot has no such key. */
 int32_t moor_snapshot_find(moor_snapshot snapshot, const void *key, uint64_t key_size, uint64_t *index_out);
-/* As moor_get_tensor, moor_get_tensor_unversioned and moor_get_buffer, by number from 0. In a forked child a window for which
- * the descriptor is missing becomes a copy, and is counted in moor_snapshot_info. */
+/* As moor_get_tensor, moor_get_tensor_unversioned and moor_get_buffer, of the object with this number;
+ * INVALID_ARGUMENT when there is none. In a forked child MOOR_MODE_COW needs the descriptor of the store's memory:
+ * where somebody closed it, the window is a copy instead, and counted in moor_snapshot_info. */
 int32_t moor_snapshot_get_tensor(moor_snapshot snapshot, uint64_t index, uint32_t mode,
                                  DLManagedTensorVersioned **tensor_out);
 int32_t moor_snapshot_get_tensor_unversioned(moor_snapshot snapshot, uint64_t index, uint32_t mode,
@@ -507,14 +520,16 @@ int32_t moor_snapshot_get_buffer(moor_snapshot snapshot, uint64_t index, uint32_
 
 #define MOOR_SNAPSHOT_FORKED 1u /* this process is a forked child of the one that opened it */
 
+/* The counters child_... are those of the whole process, over all snapshots, in a forked child; elsewhere they are 0,
+ * and moor_get_stats has what the store counts. */
 typedef struct moor_snapshot_info {
   uint32_t struct_size;
-  uint32_t flags;
+  uint32_t flags;               /* MOOR_SNAPSHOT_FORKED */
   uint64_t objects;
   uint64_t bytes;               /* of all objects */
-  uint64_t child_windows;       /* of all snapshots in this process, if it is a forked child; moor_get_stats has */
-  uint64_t child_window_copies; /* those of the parent: windows mapped now, windows that had to be copies, */
-  uint64_t child_bytes_copied;  /* bytes copied out */
+  uint64_t child_windows;       /* copy-on-write windows mapped now */
+  uint64_t child_window_copies; /* cow that had to copy although the object is 64 KiB or more */
+  uint64_t child_bytes_copied;  /* mode copy, and copies in place of windows */
 } moor_snapshot_info;
 
 /* Set struct_size before the call; it is checked. */

@@ -3,14 +3,17 @@
 // moorage.hpp - moorage.h for C++17 and later: objects that release themselves, exceptions instead of statuses.
 // Header only; link with libmoorage. What a call does, and which errors it has, stands in moorage.h.
 //
-// Everything here can be moved and not copied. An object is not safe for concurrent use itself, but a Store is, and views
-// may end in any order, on any thread, also after their Store.
+// Everything here can be moved and not copied. An object is not safe for concurrent use itself, but a Store and a
+// Snapshot are, for all that does not end or move them; and views may end in any order, on any thread, also after
+// their Store.
 #ifndef MOORAGE_HPP_
 #define MOORAGE_HPP_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -39,6 +42,34 @@ class Error : public std::runtime_error {
 namespace detail {
 inline void check(std::int32_t status) {
   if (status < 0) throw Error(status, moor_last_error());
+}
+
+// Keys as moorage.h takes them. They are copied: it wants them one behind the other.
+class Pack {
+ public:
+  template <class Keys>
+  explicit Pack(const Keys &keys) {
+    for (const auto &key : keys) add(key);
+  }
+  Pack() = default;
+
+  void add(std::string_view key) {
+    bytes_.append(key);
+    ends_.push_back(bytes_.size());
+  }
+  moor_keys c() const noexcept { return {bytes_.data(), ends_.data(), ends_.size()}; }
+
+ private:
+  std::string bytes_;
+  std::vector<std::uint64_t> ends_;
+};
+
+// What is longer than 64 bits of nanoseconds (584 years) waits for ever.
+template <class Rep, class Period>
+std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
+  double ns = std::chrono::duration<double, std::nano>(time).count();
+  if (!(ns > 0)) return 0;
+  return ns < 1.8e19 ? static_cast<std::uint64_t>(ns) : UINT64_MAX;
 }
 }  // namespace detail
 
@@ -208,8 +239,8 @@ class Reservation {
   explicit operator bool() const noexcept { return id_.id != 0; }
   Span<std::byte> bytes() const noexcept { return {static_cast<std::byte *>(data_), size_}; }
 
-  // Publishes it under key; tensor gives dtype and shape, nullptr means plain bytes. false: kept the old object, and the
-  // reservation is still open.
+  // Publishes it under key; tensor gives dtype and shape, nullptr means plain bytes. false: kept the old object, and
+  // the reservation is still open.
   bool commit(std::string_view key, const DLTensor *tensor = nullptr, const PutOptions &options = {}) {
     moor_put_options o = options.to_c();
     moor_put_result result;
@@ -227,6 +258,80 @@ class Reservation {
   moor_reservation id_{};
   void *data_ = nullptr;
   std::size_t size_ = 0;
+};
+
+// Many objects held together, as they were when it was opened: through replace, remove and the end of the Store. What
+// it hands out may outlive it. All of it works in a forked child, where a Store does not.
+class Snapshot {
+ public:
+  Snapshot() noexcept = default;
+  explicit Snapshot(moor_snapshot owned) : id_(owned) { detail::check(moor_snapshot_get_keys(id_, &keys_)); }
+  Snapshot(Snapshot &&from) noexcept : id_(std::exchange(from.id_, {})), keys_(std::exchange(from.keys_, {})) {}
+  Snapshot &operator=(Snapshot &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+      keys_ = std::exchange(from.keys_, {});
+    }
+    return *this;
+  }
+  ~Snapshot() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  moor_snapshot c() const noexcept { return id_; }
+  std::size_t size() const noexcept { return static_cast<std::size_t>(keys_.count); }
+  bool empty() const noexcept { return size() == 0; }
+
+  // The key of number i, valid as long as the Snapshot.
+  std::string_view key(std::size_t i) const {
+    if (i >= size()) throw Error(MOOR_ERR_INVALID_ARGUMENT, "the snapshot has no object of this number");
+    std::uint64_t start = i > 0 ? keys_.ends[i - 1] : 0;
+    return {static_cast<const char *>(keys_.bytes) + start, static_cast<std::size_t>(keys_.ends[i] - start)};
+  }
+  // The number of a key; of one that comes more than once, the first.
+  std::optional<std::size_t> find(std::string_view key) const {
+    std::uint64_t i;
+    std::int32_t status = moor_snapshot_find(id_, key.data(), key.size(), &i);
+    if (status == MOOR_ERR_NOT_FOUND) return std::nullopt;
+    detail::check(status);
+    return static_cast<std::size_t>(i);
+  }
+  bool contains(std::string_view key) const { return find(key).has_value(); }
+
+  View get_tensor(std::size_t i, Mode mode = Mode::view) const {
+    DLManagedTensorVersioned *tensor;
+    detail::check(moor_snapshot_get_tensor(id_, i, static_cast<std::uint32_t>(mode), &tensor));
+    return View(tensor);
+  }
+  View get_tensor(std::string_view key, Mode mode = Mode::view) const { return get_tensor(number_of(key), mode); }
+  Buffer get_buffer(std::size_t i, Mode mode = Mode::view) const {
+    moor_buffer buffer;
+    detail::check(moor_snapshot_get_buffer(id_, i, static_cast<std::uint32_t>(mode), &buffer));
+    return Buffer(buffer);
+  }
+  Buffer get_buffer(std::string_view key, Mode mode = Mode::view) const { return get_buffer(number_of(key), mode); }
+
+  moor_snapshot_info info() const {
+    moor_snapshot_info info{};
+    info.struct_size = sizeof info;
+    detail::check(moor_snapshot_get_info(id_, &info));
+    return info;
+  }
+
+  void reset() noexcept {
+    if (id_.id != 0) moor_snapshot_close(std::exchange(id_, {}));
+    keys_ = {};
+  }
+
+ private:
+  std::size_t number_of(std::string_view key) const {
+    std::uint64_t i;
+    detail::check(moor_snapshot_find(id_, key.data(), key.size(), &i));
+    return static_cast<std::size_t>(i);
+  }
+
+  moor_snapshot id_{};
+  moor_keys keys_{};
 };
 
 // A store, closed at its end. Views of it stay valid.
@@ -273,6 +378,69 @@ class Store {
     moor_put_result result;
     detail::check(moor_put_tensor(id_, key.data(), key.size(), &tensor, &o, &result));
     return result.outcome != MOOR_KEPT;
+  }
+
+  // Puts all of them or none, and all at one moment: a snapshot, a batch and a wait see the whole set or nothing of it.
+  // Returns how many were stored; the others were kept. A key may come only once.
+  std::size_t put_set(const std::vector<std::pair<std::string_view, DLTensor>> &tensors,
+                      const PutOptions &options = {}) {
+    detail::Pack keys;
+    std::vector<const DLTensor *> pointers;
+    for (const auto &[key, tensor] : tensors) {
+      keys.add(key);
+      pointers.push_back(&tensor);
+    }
+    return put_set(keys, options, [&](auto *packed, auto *o, auto *results, auto *statuses) {
+      return moor_put_tensors(id_, packed, pointers.data(), o, results, statuses);
+    });
+  }
+  // The same of plain bytes.
+  std::size_t put_set_bytes(const std::vector<std::pair<std::string_view, std::string_view>> &objects,
+                            const PutOptions &options = {}) {
+    detail::Pack keys;
+    std::vector<moor_part> parts;
+    std::vector<std::uint64_t> ends;
+    for (const auto &[key, bytes] : objects) {
+      keys.add(key);
+      parts.push_back({bytes.data(), bytes.size()});
+      ends.push_back(parts.size());
+    }
+    return put_set(keys, options, [&](auto *packed, auto *o, auto *results, auto *statuses) {
+      return moor_put_batch(id_, packed, parts.data(), ends.data(), o, results, statuses);
+    });
+  }
+
+  // Of these keys, in their order; Keys is a range of what becomes a std::string_view.
+  template <class Keys>
+  Snapshot snapshot(const Keys &keys) const {
+    detail::Pack pack(keys);
+    moor_keys packed = pack.c();
+    moor_snapshot opened;
+    detail::check(moor_snapshot_open(id_, &packed, nullptr, 0, &opened));
+    return Snapshot(opened);
+  }
+  Snapshot snapshot(std::initializer_list<std::string_view> keys) const {
+    return snapshot<std::initializer_list<std::string_view>>(keys);
+  }
+  // Of all keys that start with prefix, in no particular order.
+  Snapshot snapshot_prefix(std::string_view prefix = {}) const {
+    moor_snapshot opened;
+    detail::check(moor_snapshot_open(id_, nullptr, prefix.data(), prefix.size(), &opened));
+    return Snapshot(opened);
+  }
+
+  // Waits until there is an object under every key at one moment. false: not within timeout; zero looks once.
+  template <class Keys, class Rep, class Period>
+  bool wait(const Keys &keys, std::chrono::duration<Rep, Period> timeout) const {
+    detail::Pack pack(keys);
+    moor_keys packed = pack.c();
+    std::int32_t status = moor_wait(id_, &packed, detail::nanoseconds(timeout));
+    if (status != MOOR_ERR_TIMEOUT) detail::check(status);
+    return status == MOOR_OK;
+  }
+  template <class Rep, class Period>
+  bool wait(std::initializer_list<std::string_view> keys, std::chrono::duration<Rep, Period> timeout) const {
+    return wait<std::initializer_list<std::string_view>>(keys, timeout);
   }
 
   Reservation reserve(std::size_t size) {
@@ -358,8 +526,8 @@ class Store {
     std::vector<std::uint64_t> ends(1024);
     for (std::uint64_t cursor = 0; cursor != MOOR_LIST_END;) {
       std::uint64_t count;
-      detail::check(moor_list_keys(id_, prefix.data(), prefix.size(), &cursor, buffer.data(), buffer.size(), ends.data(),
-                                   ends.size(), &count));
+      detail::check(moor_list_keys(id_, prefix.data(), prefix.size(), &cursor, buffer.data(), buffer.size(),
+                                   ends.data(), ends.size(), &count));
       std::uint64_t start = 0;
       for (std::uint64_t i = 0; i < count; start = ends[i++]) found.emplace_back(&buffer[start], ends[i] - start);
     }
@@ -377,6 +545,19 @@ class Store {
   void close(bool wait = false) { detail::check(moor_store_close(std::exchange(id_, {}), wait ? MOOR_CLOSE_WAIT : 0)); }
 
  private:
+  template <class Put>
+  static std::size_t put_set(const detail::Pack &keys, const PutOptions &options, const Put &put) {
+    moor_keys packed = keys.c();
+    moor_put_options o = options.to_c();
+    o.flags |= MOOR_PUT_ATOMIC;
+    std::vector<moor_put_result> results(static_cast<std::size_t>(packed.count));
+    std::vector<std::int32_t> statuses(results.size() + 1);
+    detail::check(put(&packed, &o, results.data(), statuses.data()));
+    std::size_t stored = 0;
+    for (const moor_put_result &r : results) stored += r.outcome != MOOR_KEPT;
+    return stored;
+  }
+
   void reset() noexcept {
     if (id_.id != 0) moor_store_close(std::exchange(id_, {}), 0);
   }

@@ -132,6 +132,18 @@ static void structs(void) {
   FIELD(moor_keys, ends);
   FIELD(moor_keys, count);
   END();
+  STRUCT(moor_snapshot);
+  FIELD(moor_snapshot, id);
+  END();
+  STRUCT(moor_snapshot_info);
+  FIELD(moor_snapshot_info, struct_size);
+  FIELD(moor_snapshot_info, flags);
+  FIELD(moor_snapshot_info, objects);
+  FIELD(moor_snapshot_info, bytes);
+  FIELD(moor_snapshot_info, child_windows);
+  FIELD(moor_snapshot_info, child_window_copies);
+  FIELD(moor_snapshot_info, child_bytes_copied);
+  END();
   STRUCT(moor_stats);
   FIELD(moor_stats, struct_size);
   FIELD(moor_stats, hugepages);
@@ -196,6 +208,7 @@ static void numbers(void) {
   NUMBER(MOOR_ERR_FORMAT);
   NUMBER(MOOR_ERR_SYSTEM);
   NUMBER(MOOR_ERR_INTERNAL);
+  NUMBER(MOOR_ERR_TIMEOUT);
   NUMBER(MOOR_EVICT_NONE);
   NUMBER(MOOR_EVICT_S3FIFO);
   NUMBER(MOOR_HUGE_OFF);
@@ -210,6 +223,7 @@ static void numbers(void) {
   NUMBER(MOOR_IF_EXISTS_RAISE);
   NUMBER(MOOR_PUT_AS_BYTES);
   NUMBER(MOOR_PUT_NO_PROTECT);
+  NUMBER(MOOR_PUT_ATOMIC);
   NUMBER(MOOR_STORED);
   NUMBER(MOOR_KEPT);
   NUMBER(MOOR_ADOPTED);
@@ -225,6 +239,7 @@ static void numbers(void) {
   NUMBER(MOOR_BORROW_UNNAMED);
   NUMBER(MOOR_BORROW_RESERVED);
   NUMBER(MOOR_BORROW_CHILD);
+  NUMBER(MOOR_SNAPSHOT_FORKED);
 }
 
 int main(void) {
