@@ -1,7 +1,10 @@
 package main
 
 // failing has the allocations of a program go through functions of its test.
-var failing = []string{"-Wl,--wrap=malloc,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create"}
+var failing = []string{"-Wl,--wrap=malloc,--wrap=calloc,--wrap=free,--wrap=posix_memalign,--wrap=mmap,--wrap=pthread_create"}
+
+// watched has ThreadSanitizer look at a program.
+var watched = []string{"-O1", "-fsanitize=thread"}
 
 // cMutations are those of the plain C.
 var cMutations = []mutation{
@@ -73,4 +76,59 @@ var cMutations = []mutation{
 		"    await_helpers(&j);\n", "    (void)await_helpers;\n"}}},
 	{"P7", "a closing store stops long copies", "copy", standin, nil, []edit{{"capi/copypool.c",
 		"    __atomic_store_n(&j->stopped, 1, __ATOMIC_RELAXED);\n", ""}}},
+	// snapshots, sets
+	{"P1", "snapshot: what it hands out counts for itself", "fork", standin, nil, []edit{{"capi/snapshot.c",
+		"    __atomic_fetch_add(&((moor_cell *)(uintptr_t)hold_out->cell)->word, 1, __ATOMIC_RELAXED);\n", ""}}},
+	{"P1", "snapshot: a view is made before it may go", "hammer 5 4", standin, watched, []edit{{"capi/snapshot.c",
+		"  int32_t status = moor_view_tensor(&hold, mode, tensor_out);\n  leave(at, handle.id); /* after",
+		"  leave(at, handle.id);\n  int32_t status = moor_view_tensor(&hold, mode, tensor_out); /* after"}}},
+	{"P1", "snapshot: nothing of it is read after it may go", "hammer 5 4", standin, watched, []edit{{"capi/snapshot.c",
+		"(ull)index, (ull)count);", "(ull)index, (ull)s->count);"}}},
+	{"P1", "snapshot: closing lets its objects go", "memory", standin, failing, []edit{{"capi/snapshot.c",
+		"moor_hold_release(&s->holds[i]);\n  }\n  free_parts(s);", "(void)i;\n  }\n  free_parts(s);"}}},
+	{"P1", "snapshot: closing lets them go once", "hammer 2 4", standin, nil, []edit{{"capi/snapshot.c",
+		"moor_hold_release(&s->holds[i]);\n  }\n  free_parts(s);",
+		"moor_hold_release(&s->holds[i]);\n    moor_hold_release(&s->holds[0]);\n  }\n  free_parts(s);"}}},
+	{"P1", "snapshot: no memory for it, nothing is held", "memory", standin, failing, []edit{{"capi/snapshot.c",
+		"    for (uint64_t i = 0; i < g->count; i++) moor_hold_release(&g->holds[i]);\n", ""}}},
+	{"P1", "snapshot: no memory for facts, nothing is held", "memory", standin, failing, []edit{{"capi/snapshot.c",
+		"make_table(s)) return s;\n  drop(s);\n", "make_table(s)) return s;\n"}}},
+	{"P1", "snapshot: no memory for a handle, nothing is held", "memory", standin, failing, []edit{{"capi/snapshot.c",
+		"    if (s != NULL) drop(s);\n", ""}}},
+	{"P1", "snapshot: ends with whoever uses it last", "hammer 2 4", standin, watched, []edit{{"capi/snapshot.c",
+		"& (OPEN | USERS)) != 0) return;\n  if (moor_alive())", "& OPEN) != 0) return;\n  if (moor_alive())"}}},
+	{"P7", "snapshot: a child leaves the cells alone", "fork", standin, nil, []edit{{"capi/snapshot.c",
+		"  if (moor_alive()) {\n    __atomic_fetch_add(", "  if (1) {\n    __atomic_fetch_add("}}},
+	{"P7", "snapshot: closing it in a child leaves the cells alone", "fork", standin, nil, []edit{
+		{"capi/snapshot.c", "if (moor_alive() && s->count > 0) {", "if (s->count > 0) {"}}},
+	{"P7", "snapshot: a child has facts of its own", "fork", standin, nil, []edit{{"capi/snapshot.c",
+		"    h->shape = (uintptr_t)shape;\n    h->meta = (uintptr_t)meta;\n", ""}}},
+	{"P7", "child: the windows that it ended are room", "fork", standin, nil, []edit{{"capi/view.c",
+		"    __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED); /* in a child too",
+		"    if (counted(b)) __atomic_fetch_sub(&window_count, 1, __ATOMIC_RELAXED); /* in a child too"}}},
+	{"P6", "child: copies in place of windows are counted", "fork", standin, nil, []edit{{"capi/view.c",
+		"      __atomic_fetch_add(&b->control->window_copies, 1, __ATOMIC_RELAXED);\n", ""}}},
+	{"P5", "snapshot: a stale handle is told from a good one", "errors", library, nil, []edit{{"capi/snapshot.c",
+		"if (word >> SERIAL_SHIFT != serial_of(handle.id) || (word & OPEN) == 0) return NULL;",
+		"if ((word & OPEN) == 0) return NULL;"}}},
+	{"P5", "snapshot: an id is never used twice", "calls", library, nil, []edit{{"capi/snapshot.c",
+		"(__atomic_load_n(&at->word, __ATOMIC_RELAXED) >> SERIAL_SHIFT) + 1;", "1;"}}},
+	{"P5", "snapshot: a key is compared whole", "calls", library, nil, []edit{{"capi/snapshot.c",
+		"if (known_size == size && memcmp(", "if (memcmp("}}},
+	{"P7", "snapshot: a key that comes often has one entry", "calls", library, nil, []edit{{"capi/snapshot.c",
+		"    uint32_t *entry = entry_of(s, key, size);\n",
+		"    uint32_t *entry = &s->table[place_of(s, key, size)];\n" +
+			"    while (*entry != 0) entry = entry == s->table + s->places - 1 ? s->table : entry + 1;\n"}}},
+	{"P5", "snapshot: more than the table can number is refused", "errors", library, nil, []edit{{"capi/snapshot.c",
+		"if (keys->count > MOST_OBJECTS) {", "if (0) {"}}},
+	{"P2", "a set of bytes is one", "calls", library, nil, []edit{{"capi/put.go",
+		"&C.MOOR_PUT_ATOMIC != 0 {\n\t\treturn putSet(", "&C.MOOR_PUT_ATOMIC == 77 {\n\t\treturn putSet("}}},
+	{"P2", "a set of tensors is one", "calls", library, nil, []edit{{"capi/put.go",
+		"&C.MOOR_PUT_ATOMIC != 0 {\n\t\tsources", "&C.MOOR_PUT_ATOMIC == 77 {\n\t\tsources"}}},
+	{"P2", "a batch reads between two sets", "calls", library, nil, []edit{{"capi/get.go",
+		"s.BetweenSets(func() {", "func(do func()) { do() }(func() {"}}},
+	{"P2", "a batch asks between two sets", "calls", library, nil, []edit{{"capi/names.go",
+		"\ts.BetweenSets(func() {\n\t\tfor i := 0;", "\tfunc(do func()) { do() }(func() {\n\t\tfor i := 0;"}}},
+	{"P2", "a batch counts between two sets", "calls", library, nil, []edit{{"capi/names.go",
+		"\ts.BetweenSets(func() {\n\t\tfor there", "\tfunc(do func()) { do() }(func() {\n\t\tfor there"}}},
 }
