@@ -36,7 +36,7 @@ def compiled(tmp_path_factory):
 
 def test_every_struct_of_the_header_is_declared(compiled):
     # Python has no use for the handles, which are integers to it.
-    assert set(compiled["structs"]) - {"moor_store", "moor_reservation"} == set(_abi.STRUCTS)
+    assert set(compiled["structs"]) - {"moor_store", "moor_reservation", "moor_snapshot"} == set(_abi.STRUCTS)
 
 
 @pytest.mark.parametrize("name", sorted(_abi.STRUCTS))
@@ -63,6 +63,7 @@ WIDTHS = {
     "uint8_t": 1,
     "moor_store": 8,
     "moor_reservation": 8,
+    "moor_snapshot": 8,
 }
 
 
