@@ -60,6 +60,10 @@ class BatchPut:
             self.first = self.first or error
 
 
+class _NoTensor(Exception):
+    pass
+
+
 class Structs:
     """Makes structs of any tensors that a store takes, and keeps what they borrow until `end`. `torch` and `numpy`, our
     modules, are None as long as nobody has imported them.
@@ -71,23 +75,38 @@ class Structs:
         self._plain = plain
         self._kept: list[Any] = []
 
-    def of(self, t: Any, name: str) -> Any:
+    def of(self, pairs: list[tuple[Any, Any]]) -> list[Any]:
+        """One for each pair of key and tensor. All of them are prepared first, which may run the caller's Python. Where
+        the memory of torch tensors is, which may be resized meanwhile, is asked last.
+        """
+        prepared = [self._prepare(key, t) for key, t in pairs]
+        return [self._torch.struct(p) if type(p) is not _abi.DLTensor else p for p in prepared]
+
+    def _prepare(self, key: Any, t: Any) -> Any:
+        """A struct, or a torch tensor to make one of."""
+        try:
+            return self._of(t)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"the tensor of key {key!r}: {error}") from None
+        except _NoTensor:
+            raise TypeError(
+                f"the tensor of key {key!r} must be a torch tensor, a numpy array or anything with __dlpack__, not "
+                f"{type(t).__name__}"
+            ) from None
+
+    def _of(self, t: Any) -> Any:
         torch, numpy = self._torch, self._numpy
         if torch is not None and isinstance(t, torch.Tensor):
             t = torch.prepare(t)
-            if t.device.type != "cpu":
-                t = t.cpu()
-            self._kept.append(t)
-            return torch.struct(t)
+            self._kept.append(t if t.device.type == "cpu" else t.cpu())
+            return self._kept[-1]
         if numpy is not None and isinstance(t, (numpy.np.ndarray, numpy.np.generic)):
             return self._of_array(*numpy.prepare(t))
         if hasattr(t, "__dlpack__"):
             managed = self._plain.capsules.of_producer(t)
             self._kept.append(managed)
             return managed.dl_tensor
-        raise TypeError(
-            f"{name} must be a torch tensor, a numpy array or anything with __dlpack__, not {type(t).__name__}"
-        )
+        raise _NoTensor
 
     def _of_array(self, array: Any, triple: Any) -> Any:
         loan = _memory.strided(array)

@@ -141,15 +141,15 @@ def load() -> Library:
     return _loaded
 
 
-def encode_key(key: object) -> bytes:
+def encode_key(key: object, name: str = "key") -> bytes:
     """A key as the library wants it. TypeError when it is no str, ValueError when it is not valid Unicode."""
     if not isinstance(key, str):
-        raise TypeError(f"key must be a str, not {type(key).__name__}")
+        raise TypeError(f"{name} must be a str, not {type(key).__name__}")
     try:
         return key.encode()
     except UnicodeEncodeError:
         raise errors.InvalidArgumentError(
-            f"key {key!r} holds a lone surrogate, which cannot be written as UTF-8"
+            f"{name} {key!r} holds a lone surrogate, which cannot be written as UTF-8"
         ) from None
 
 
@@ -182,7 +182,11 @@ def key_list(keys: Iterable[str], name: str = "keys") -> list[str]:
     """Keys as a list. A single str is surely a mistake: it would be taken letter by letter."""
     if isinstance(keys, (str, bytes)):
         raise TypeError(f"{name} must be several keys, for example a list of str; this is one {type(keys).__name__}")
-    return list(keys)  # of our own: another thread may change the caller's
+    try:
+        several = iter(keys)
+    except TypeError:
+        raise TypeError(f"{name} must be several keys, for example a list of str, not {type(keys).__name__}") from None
+    return list(several)  # of our own: another thread may change the caller's
 
 
 class PutCall:

@@ -74,12 +74,20 @@ def shape(value: Any) -> tuple[int, ...]:
     return numbers
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, (str, bytes, bytearray)):  # which float() would read
+        raise TypeError
+    return float(value)
+
+
 def seconds(value: Any, name: str) -> float:
     """A time to wait. None is for ever."""
     if value is None:
         return math.inf
     try:
-        number = float(value)
+        number = _number(value)
+    except OverflowError:  # an int that no float holds
+        number = math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}") from None
     if not number >= 0:

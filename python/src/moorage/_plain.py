@@ -131,14 +131,14 @@ class PlainCalls:
         )
         return None if status else [s if s < 0 else r.outcome for s, r in zip(statuses, results)]
 
-    def put_set(self, keys: list[Any], structs: list[Any], if_exists: int) -> Any:
+    def put_set(self, packed: PackedKeys, structs: list[Any], if_exists: int) -> Any:
         """All or nothing: outcomes, or a status."""
-        packed = PackedKeys(keys)
-        count = len(keys)
+        count = packed.count
         pointers = (POINTER(_abi.DLTensor) * max(count, 1))(*map(pointer, structs))
         results, statuses = (_abi.PutResult * max(count, 1))(), (c_int32 * max(count, 1))()
+        options = PutCall(if_exists, flags=_abi.PUT_ATOMIC).options
         status: int = self._library.c.moor_put_tensors(
-            self._store, packed.pointer(), pointers, PutCall(if_exists, flags=_abi.PUT_ATOMIC).options, results, statuses
+            self._store, packed.pointer(), pointers, options, results, statuses
         )
         return status or [r.outcome for r in results[:count]]
 

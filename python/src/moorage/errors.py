@@ -165,7 +165,8 @@ class WaitTimeoutError(MoorageError, TimeoutError):
 
 BY_STATUS: dict[int, type[MoorageError]] = {kind.status: kind for kind in MoorageError.__subclasses__() if kind.status}
 
-_FORK_REMEDY = (
+_FORKED = (
+    "a store was used in a forked child, which has nothing of it but the views and snapshots that were taken before: "
     "take a snapshot before the fork (store.snapshot()) and read from that, or "
     'start worker processes with the "spawn" or "forkserver" method, for example '
     'multiprocessing.set_start_method("forkserver"), and open a store there'
@@ -179,6 +180,4 @@ def error_for(status: int, text: str) -> MoorageError:
     kind = BY_STATUS.get(status)
     if kind is None:
         return MoorageError(f"unknown status {status}: {text}")
-    if kind is ForkedError and "spawn" not in text:
-        text = f"{text}; {_FORK_REMEDY}" if text else f"a store was used in a forked child; {_FORK_REMEDY}"
-    return kind(text)
+    return kind(_FORKED if kind is ForkedError else text)

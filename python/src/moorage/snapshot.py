@@ -30,8 +30,9 @@ _SNAPSHOT_TENSOR = 13  # of the table in capi/pybuiltin.c
 class Snapshot(Mapping[str, "torch.Tensor"]):
     """An immutable mapping from keys to torch tensors: objects of a store as they were at one moment, all of them held.
 
-    Made by `Store.snapshot`. It has the mode of its store: see `Store`. What it gives out owns its bytes and may outlive
-    it. It outlives `Store.close()`, as views do, and gives its objects back when it is closed or dropped.
+    Made by `Store.snapshot`. It has the mode of its store: see `Store`. What it gives out owns its bytes and may
+    outlive it. It outlives `Store.close()`, as views do, and gives its objects back when it is closed or dropped. A
+    closed one is empty, and its getters raise ClosedError.
 
     Address, dtype and shape of each object are kept in the snapshot: a look-up does not ask the store. So it works in
     forked children, where a `Store` does not: this is how workers of a DataLoader read what their parent has stored.
@@ -45,18 +46,16 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
     Any number of threads may use it. It cannot be pickled.
     """
 
-    __slots__ = ("__weakref__", "_capsules", "_id", "_library", "_mode", "_numbers", "_route", "_tensor")
+    __slots__ = ("__weakref__", "_id", "_library", "_mode", "_numbers", "_route", "_tensor")
 
     _id: int
-    _capsules: Capsules | None
 
     def __init__(self, library: _lib.Library, route: str, handle: int, mode: int) -> None:
         self._id = handle  # first: now it is ours to close
         self._library = library
         self._route = route
         self._mode = mode
-        self._capsules = None
-        self._tensor: Callable[..., Any] | None = None
+        self._tensor: Callable[..., Any] | None = None  # when it is first needed, for torch may not be there
         self._numbers = _numbers(library, handle)
 
     # ---- getting ----
@@ -64,7 +63,7 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
     def __getitem__(self, key: str) -> torch.Tensor:
         """As `Store.get_tensor(key)` of the store at that time. Raises NotFoundError (a KeyError)."""
         try:
-            return self._tensor(self._numbers[key], None)  # type: ignore[no-any-return, misc]
+            return self._tensor(self._numbers[key], None)  # type: ignore[misc]
         except (KeyError, TypeError):
             return self.get_tensor(key)  # for the words, or because it is the first
 
@@ -75,10 +74,8 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
         without torch.
         """
         number = self._number(key)
-        if self._tensor is None:
-            self._bind()
-        assert self._tensor is not None
-        return self._tensor(number, mode)  # type: ignore[no-any-return]
+        tensor = self._tensor or self._bind()  # another thread may close meanwhile
+        return tensor(number, mode)
 
     def get_array(self, key: str, *, mode: Mode = "view") -> np.ndarray[Any, Any]:
         """The object as a numpy array, read-only in mode "view". As `Store.get_array`."""
@@ -86,7 +83,9 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
         try:
             from . import numpy as module
         except ImportError as error:
-            raise ImportError(f"numpy is needed here and cannot be imported ({error}); get_buffer gives the bytes") from error
+            raise ImportError(
+                f"numpy is needed here and cannot be imported ({error}); get_buffer gives the bytes"
+            ) from error
         return module.from_buffer(self._buffer(number, mode))
 
     def get_buffer(self, key: str, *, mode: Mode = "view") -> buffer.Buffer:
@@ -108,32 +107,36 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
         """In debug mode: remembers who asked for the buffer."""
 
     def _number(self, key: object) -> int:
-        try:
-            return self._numbers[key]  # type: ignore[index]
-        except KeyError:
-            raise NotFoundError(f"the snapshot has no object under key {key!r}") from None
-        except TypeError:
-            raise TypeError(f"key must be a str, not {type(key).__name__}") from None
+        number = self._numbers.get(key) if isinstance(key, str) else None
+        if number is not None:
+            return number
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a str, not {type(key).__name__}")
+        if not self._id:
+            raise _closed()
+        raise NotFoundError(f"the snapshot has no object under key {key!r}")
 
     # ---- how tensors are made ----
 
-    def _bind(self) -> None:
+    def _bind(self) -> Callable[..., Any]:
         try:
             from . import torch as module
-        except ImportError as error:
+
+            versioned = module.HAS_DLPACK_1
+        except (ImportError, AttributeError) as error:  # the second: another thread has just tried, and has half of it
             raise ImportError(
                 f"torch is needed here and cannot be imported ({error}); get_array gives numpy arrays"
             ) from error
-        self._capsules = Capsules(self._library)
-        if self._route == "builtin" and module.HAS_DLPACK_1:
+        handle = self._id
+        # It must not keep us: the builtin is ours, and would be a circle.
+        look = _Look(self._library, handle, self._mode, Capsules(self._library), module)
+        tensor: Callable[..., Any] = look.plain
+        if self._route == "builtin" and versioned:
             module.use_exchange(self._library)
-            # `_look` must not keep us: the builtin is ours, and would be a circle.
-            look = _Look(self._library, self._id, self._mode, self._capsules, module)
-            self._tensor = self._library.python.moor_py_bind(
-                _SNAPSHOT_TENSOR, (self._id, self._mode, look.tensor, module.from_dlpack)
-            )
-        else:
-            self._tensor = _Look(self._library, self._id, self._mode, self._capsules, module).plain
+            bound = (handle, self._mode, look.tensor, module.from_dlpack)
+            tensor = self._library.python.moor_py_bind(_SNAPSHOT_TENSOR, bound)
+        self._tensor = tensor
+        return tensor
 
     def _fail(self, status: int) -> NoReturn:
         raise _error(self._library, status)
@@ -188,9 +191,9 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
             self._library.c.moor_snapshot_close(handle)  # fails only when another thread was quicker
 
     def __del__(self) -> None:
-        try:
+        try:  # noqa: SIM105 - the interpreter may be half gone, contextlib too
             self.close()
-        except Exception:  # noqa: S110, SIM105 - the interpreter may be half gone
+        except Exception:  # noqa: S110
             pass
 
     def __enter__(self) -> Snapshot:
@@ -203,9 +206,9 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "a Snapshot cannot be pickled or copied: it holds memory of this process and of its forked children. Start "
-            'workers with the "fork" method (DataLoader: multiprocessing_context="fork"), which inherit it, or send the '
-            "tensors themselves"
+            "a Snapshot cannot be pickled or copied: it holds memory of this process and of its forked children. Take "
+            'it before workers are started (store.snapshot()), and start them with the "fork" method (DataLoader: '
+            'multiprocessing_context="fork"): they inherit it. To other processes send the tensors themselves'
         )
 
 
@@ -242,7 +245,11 @@ class _Look:
 
 def _error(library: _lib.Library, status: int) -> Exception:
     error = error_for(status, library.last_error())
-    return ClosedError("the snapshot is closed") if isinstance(error, ClosedError) else error
+    return _closed() if isinstance(error, ClosedError) else error
+
+
+def _closed() -> ClosedError:
+    return ClosedError("the snapshot is closed")
 
 
 def _numbers(library: _lib.Library, handle: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
 
 from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _log, _look, _memory, _parse, _plain, buffer, dlpack
-from .errors import InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
+from .errors import CancelledError, InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,8 @@ class Store:
 
     Keys are str of 1 to 4096 bytes in UTF-8. Any number of threads may use a store at once. A store belongs to its
     process: in a forked child every operation raises ForkedError, while views taken before stay readable, and a
-    `snapshot` taken before can be read. It cannot be pickled. It is true even when it is empty, and cannot be iterated over; see `keys`.
+    `snapshot` taken before can be read. It cannot be pickled. It is true even when it is empty, and cannot be iterated
+    over; see `keys`.
 
     All exceptions are MoorageError (see moorage.errors), TypeError for arguments of a wrong type.
     """
@@ -311,7 +312,7 @@ class Store:
         exception. With `atomic` an exception means that nothing was stored; a key that comes twice is one.
         """
         how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
-        pairs = [(key, t) for key, t in (items.items() if isinstance(items, Mapping) else items)]
+        pairs = _pairs(items)
         if atomic:
             return self._put_set(pairs, how)
 
@@ -330,10 +331,10 @@ class Store:
         keys, tensors = [key for key, _ in pairs], [t for _, t in pairs]
         outcomes = self._put_many(keys, tensors, how, -1)
         if outcomes is None:
+            packed = _lib.PackedKeys(keys)
             structs = _batch.Structs(torch, numpy, self._plain)
             try:
-                all_structs = [structs.of(t, f"the tensor of key {key!r}") for key, t in pairs]
-                outcomes = self._plain.put_set(keys, all_structs, how)
+                outcomes = self._plain.put_set(packed, structs.of(pairs), how)
             finally:
                 structs.end()
         if type(outcomes) is int:
@@ -651,12 +652,11 @@ class Store:
         """
         if keys is not None and prefix:
             raise InvalidArgumentError("keys and prefix are both given; prefix is for a snapshot without keys")
-        start, handle = _lib.encode_key(prefix), c_uint64()
+        start, handle = _lib.encode_key(prefix, "prefix"), c_uint64()
         packed = None if keys is None else _lib.PackedKeys(_lib.key_list(keys))
-        status = self._c.moor_snapshot_open(
-            self._id, packed and packed.pointer(), start, len(start), byref(handle)
+        self._check(
+            self._c.moor_snapshot_open(self._id, packed and packed.pointer(), start, len(start), byref(handle))
         )
-        self._check(status)
         return self._plain.snapshot(self._route_name, handle.value, self._look.mode)
 
     def wait(self, keys: Iterable[str], timeout: float | None) -> None:
@@ -668,13 +668,16 @@ class Store:
         """
         packed = _lib.PackedKeys(_lib.key_list(keys))
         left = _parse.seconds(timeout, "timeout")
-        end = time.monotonic() + left
+        end, waited = time.monotonic() + left, False
         while True:
             # In pieces: Python hears signals only in between.
             status = self._c.moor_wait(self._id, packed.pointer(), int(min(max(left, 0), _WAIT_PIECE) * 1e9))
             left = end - time.monotonic()
             if status != _abi.TIMEOUT or left <= 0:
                 break
+            waited = True
+        if status == _BAD_HANDLE and waited:
+            raise CancelledError("the store was closed during the wait")  # between two pieces
         self._check(status)
 
     # ---- names ----
@@ -706,7 +709,7 @@ class Store:
 
         A key that is there throughout the call comes exactly once; others come at most once.
         """
-        start = _lib.encode_key(prefix)
+        start = _lib.encode_key(prefix, "prefix")
         cursor, count = c_uint64(0), c_uint64()
         room = ctypes.create_string_buffer(_LIST_BYTES)
         ends = (c_uint64 * _LIST_KEYS)()
@@ -828,7 +831,7 @@ class Store:
 
         Raises IOFailedError (an OSError), FormatError, CapacityError, ExistsError, CancelledError.
         """
-        start = _lib.encode_key(prefix)
+        start = _lib.encode_key(prefix, "prefix")
         count = c_uint64()
         name = _file_name(path)
 
@@ -860,7 +863,7 @@ class Store:
         for key in names:
             if not key.startswith(prefix):
                 raise InvalidArgumentError(f"prefix {prefix!r} is not the beginning of key {key!r}")
-        name, cut = _file_name(path), len(_lib.encode_key(prefix))
+        name, cut = _file_name(path), len(_lib.encode_key(prefix, "prefix"))
 
         def operation(options: _abi.FileOptions) -> int:
             return int(self._c.moor_export_safetensors(self._id, name, packed.pointer(), cut, options))
@@ -1013,9 +1016,9 @@ class Store:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "a Store cannot be pickled or copied: its memory belongs to this process. A forked worker inherits a snapshot "
-            "(store.snapshot(), before the fork) and reads from it; to other processes send the tensors themselves, or "
-            "open a store there"
+            "a Store cannot be pickled or copied: its memory belongs to this process. A forked worker inherits a "
+            "snapshot (store.snapshot(), before the fork) and reads from it; to other processes send the tensors "
+            "themselves, or open a store there"
         )
 
     def __repr__(self) -> str:
@@ -1057,6 +1060,21 @@ _ADOPT_COPIED = (
 )
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
 _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
+
+
+def _pairs(items: Any) -> list[tuple[Any, Any]]:
+    try:
+        each = iter(items.items() if isinstance(items, Mapping) else items)
+    except TypeError:
+        raise TypeError(f"items must be a mapping or pairs of key and tensor, not {type(items).__name__}") from None
+    pairs = []
+    for i, pair in enumerate(each):
+        try:
+            key, t = pair
+        except (TypeError, ValueError):
+            raise TypeError(f"item {i} of items must be a pair of key and tensor, not {type(pair).__name__}") from None
+        pairs.append((key, t))
+    return pairs
 
 
 def _imported(name: str) -> Any:
