@@ -109,6 +109,25 @@ def test_objects_that_come_and_go_leave_nothing() -> None:
         assert memory() - before[1] < 4 << 10
 
 
+def test_1000_swaps_of_a_set_leave_memory_flat() -> None:
+    """200 names are replaced at one moment, a thousand times, and looked at together each time."""
+    with moorage.Store("16MiB") as store:
+        for n in range(1000):
+            store.put_tensors({f"set/{i}": np.full(500 + i, n % 251, np.uint8) for i in range(200)}, atomic=True)
+            with store.snapshot(prefix="set/") as snapshot:
+                array = snapshot.get_array(f"set/{n % 200}")
+                assert len(snapshot) == 200 and int(array[-1]) == n % 251
+            del array
+            if n == 200:
+                gc.collect()
+                before = store.stats(), memory(), descriptors(), threads()
+        after = store.stats()
+        assert (after.objects, after.used, after.borrowed_objects) == (200, before[0].used, 0)
+        assert after.resident <= before[0].resident * 1.1 and after.metadata <= before[0].metadata * 1.1
+        assert descriptors() == before[2] and settled(threads, before[3] + 6)
+        assert memory() - before[1] < 4 << 10, f"{memory() - before[1]} KiB more"
+
+
 def test_failures_leave_nothing() -> None:
     with moorage.Store("1MiB") as store:
         store.put("k", b"x" * 1000)

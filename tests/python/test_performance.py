@@ -7,15 +7,17 @@ cores is only judged when a probe before and after it says that the second one i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
+import moorage
 from moorage import _lib
 from moorage.bench import machine, process
 from moorage.bench.cases import CASES, flat
 from moorage.bench.fixture import Fixture, Shortage
-from moorage.bench.timing import Comparison, compare
+from moorage.bench.timing import Comparison, Statement, compare
 
 pytestmark = pytest.mark.performance
 
@@ -164,6 +166,46 @@ def test_adopt_copies_nothing_and_costs_a_fifth_of_a_copy() -> None:
 
     assert best(ratio, 0.2) <= 0.2
     assert found[-1].case.copied == 0
+
+
+# ---- snapshots ----
+
+
+@pytest.mark.parametrize("by", ["prefix", "keys"])
+def test_a_snapshot_of_10000_tensors(by: str) -> None:
+    names = [f"train/{i}" for i in range(10_000)]
+    with moorage.Store("8MiB") as store:
+        for name in names:
+            store.put(name, bytes(16))
+
+        def milliseconds() -> float:
+            begin = time.perf_counter()
+            snapshot = store.snapshot(prefix="train/") if by == "prefix" else store.snapshot(names)
+            took = (time.perf_counter() - begin) * 1e3
+            assert len(snapshot) == 10_000
+            return took
+
+        milliseconds()
+        assert min(best(milliseconds, 20) for _ in range(3)) <= 20
+
+
+def test_a_look_up_beside_making_the_tensor() -> None:
+    with moorage.Store("8MiB", mode="view") as store:
+        for i in range(10_000):
+            store.put(f"train/{i}", bytes(16))
+        with store.snapshot() as snapshot:
+            made = snapshot["train/77"]
+            names = {"snapshot": snapshot, "key": "train/77"}
+            by_number = {"tensor": snapshot._tensor, "number": snapshot._numbers["train/77"]}
+
+            def nanoseconds() -> float:
+                found = compare(
+                    Statement("snapshot[key]", names), Statement("tensor(number, None)", by_number), seconds=SECONDS
+                )
+                return found.case.mean - found.floor.mean
+
+            assert best(nanoseconds, 1000) <= 1000
+            del made
 
 
 # ---- whole programs ----

@@ -117,7 +117,7 @@ def test_arrays_and_buffers_are_as_those_of_the_store(store: moorage.Store) -> N
     store.put("bytes", b"abc", meta=b"m")
     store.put_tensor("matrix", np.arange(12, dtype=np.complex64).reshape(3, 4), meta=b"layer")
     with store.snapshot() as snapshot:
-        for key in store.keys():
+        for key in store.keys(""):
             ours, theirs = snapshot.get_array(key), store.get_array(key)
             assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
             np.testing.assert_array_equal(ours, theirs)
@@ -421,7 +421,8 @@ def test_pickling_and_copying_say_what_to_do(store: moorage.Store) -> None:
 
 
 def test_a_program_may_end_with_one_open() -> None:
-    for end in ("", "del store", "store.close()", "import sys; sys.modules['keep'] = snapshot", "import os; os._exit(0)"):
+    kept = "import sys; sys.modules['keep'] = snapshot"
+    for end in ("", "del store", "store.close()", kept, "import os; os._exit(0)"):
         run_prepared(
             f"""
             import moorage
@@ -523,7 +524,6 @@ def test_the_parent_goes_on_while_a_child_reads(store: moorage.Store) -> None:
     store.remove("train/1")
     store.clear()
     snapshot.close()
-    del snapshot
     store.trim()
     overwrite_free(store)
     assert store.stats().held_bytes >= 4 * SIZE
@@ -719,10 +719,10 @@ def torch_cases() -> dict[str, Any]:
 
 def refused(store: moorage.Store, pairs: list[Any], kind: type[Exception], text: str) -> None:
     """A set with one bad item, and nothing of it is stored or borrowed."""
-    before = {key: bytes(store.get(key)) for key in store.keys()}
+    before = {key: bytes(store.get(key)) for key in store.keys("")}
     with pytest.raises(kind, match=text):
         store.put_tensors(pairs, atomic=True)
-    assert {key: store.get(key) for key in store.keys()} == before
+    assert {key: store.get(key) for key in store.keys("")} == before
     assert store.borrows() == []
     stats = store.stats()
     store.clear()
@@ -929,20 +929,20 @@ def test_close_ends_a_wait() -> None:
     """Whether it comes in the middle of a piece of the wait, or between two."""
     for delay in (0.005, 0.05, 0.06):
         store = moorage.Store("1MiB")
-        ends: list[BaseException] = []
+        ends: list[type[BaseException]] = []
 
-        def wait(store: moorage.Store = store, ends: list[BaseException] = ends) -> None:
+        def wait(store: moorage.Store = store, ends: list[type[BaseException]] = ends) -> None:
             try:
                 store.wait(["never"], None)
-            except BaseException as error:
-                ends.append(error)
+            except BaseException as raised:
+                ends.append(type(raised))
 
         thread = threading.Thread(target=wait)
         thread.start()
         time.sleep(delay)
         store.close()
         thread.join(10)
-        assert [type(error) for error in ends] == [moorage.CancelledError]
+        assert ends == [moorage.CancelledError]
         with pytest.raises(moorage.ClosedError):
             store.wait(["never"], None)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import machine
-from .cases import WINDOW
+from .cases import MANY, WINDOW
 from .measured import Measured
 from .peers import lmdb
 from .peers.peer import HAND
@@ -150,6 +150,15 @@ def _adopt(m: Measured) -> Verdict | None:
     return _at_most(0.2, max(m.ratios("adopt", 64 * MIB, 64 * MIB), default=None), "{:.2f} x")
 
 
+def _snapshot(m: Measured) -> Verdict | None:
+    return _at_most(20, max((r.timed.case.mean / 1e6 for r in m.of(f"snapshot of {MANY}")), default=None), "{:.1f} ms")
+
+
+def _look_up(m: Measured) -> Verdict | None:
+    more = [(r.timed.case.mean - r.timed.floor.mean) / 1e3 for r in m.of("snapshot look-up view")]
+    return _at_most(1, max(more, default=None), "+ {:.2f} us at worst")
+
+
 _TEN_MILLION = "BenchmarkObjects/10000000"
 _TWO_STREAMS = (
     "two threads gain what the memory has left for a second stream; where one thread already takes most of it, or the "
@@ -193,6 +202,8 @@ AIMS = [
     ),
     Aim("Get + Release in Go, two cores", ">= 1.7 x one core", _GO, _two_cores),
     Aim("batch of 128 views", "<= 1.1 x 128 torch.from_dlpack", _HERE, _worst_ratio("batch get view", 1.1)),
+    Aim(f"a snapshot of {MANY} tensors", "<= 20 ms", _HERE, _snapshot),
+    Aim("a look-up in it", "<= torch.from_dlpack + 1 us", _HERE, _look_up),
     Aim("put_tensor below 256 KiB", "<= memcpy + 4 us", _HERE, _small_put),
     Aim(
         "put_tensor, 1 MiB", ">= 0.9 x memcpy", _HERE, _put_speed(MIB, MIB, 0.9, 1),

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Callable
 
+import moorage
+
 from .fixture import BATCH, Carrier, Fixture, Windows, capsule_of
 from .timing import Statement
 
 Pair = tuple[Statement, Statement]
+
+MANY = 10_000  # objects of the snapshot that is taken
 
 WINDOW = 64 << 10  # from here on mode "cow" is a window; below it is a copy
 
@@ -166,6 +170,30 @@ def _batch_put(f: Fixture) -> Iterator[Pair]:
     yield Statement("put_tensors(items)", _names(f, items=items)), floor
 
 
+@contextmanager
+def _batch_set(f: Fixture) -> Iterator[Pair]:
+    with _batch_put(f) as (_, floor):
+        items = dict.fromkeys(f.keys, f.tensor(f.source))
+        yield Statement("put_tensors(items, atomic=True)", _names(f, items=items)), floor
+
+
+@contextmanager
+def _look_up(f: Fixture) -> Iterator[Pair]:
+    with f.store.snapshot() as snapshot:
+        yield Statement('get(key, mode="view")', {"get": snapshot.get_tensor, "key": f.key}), _bare(f)
+
+
+@contextmanager
+def _snapshot(_: Fixture) -> Iterator[Pair]:
+    """Of a store of its own: the size does not matter. The floor is what Python needs to know the names."""
+    text = "\n".join(f"train/{i:07d}" for i in range(MANY))
+    with moorage.Store("8MiB") as store:
+        for name in text.split("\n"):
+            store.put(name, bytes(16))
+        floor = Statement('dict(zip(text.split("\\n"), numbers))', {"text": text, "numbers": range(MANY)}, most=4)
+        yield Statement('snapshot(prefix="train/")', {"snapshot": store.snapshot}, most=4), floor
+
+
 def _read(mode: str) -> Callable[[Fixture], Any]:
     @contextmanager
     def prepare(f: Fixture) -> Iterator[Pair]:
@@ -204,6 +232,9 @@ CASES = [
     Case("get + read array", "copy of an array", _read_array, ("numpy",), touched=True),
     Case("batch get view", f"{BATCH} x {_BARE}", _batch, ("torch",), touched=True, batch=True, largest=1 << 20),
     Case("batch put", f"{BATCH} x memcpy", _batch_put, ("numpy",), touched=True, batch=True, largest=1 << 20),
+    Case("batch put atomic", f"{BATCH} x memcpy", _batch_set, ("numpy",), touched=True, batch=True, largest=1 << 20),
+    Case("snapshot look-up view", _BARE, _look_up, ("torch",)),
+    Case(f"snapshot of {MANY}", f"dict of {MANY} names", _snapshot, smallest=4 << 10, largest=4 << 10),
 ]
 
 
