@@ -21,7 +21,7 @@ from ._look import SecondLook
 from ._plain import PlainCalls, PlainRoute
 from .dlpack import Capsules
 from .errors import InvalidArgumentError, MoorageError
-from .snapshot import Snapshot, _Look
+from .snapshot import Snapshot
 
 _DEBUG = "MOORAGE_DEBUG"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -187,12 +187,8 @@ class DebugSnapshot(Snapshot):
     def _note(self, struct: Any) -> None:
         self._notes.buffer(struct)
 
-    def _bind(self) -> None:
-        super()._bind()
-        from . import torch as module
-
-        self._capsules = _Capsules(self._library, self._notes)
-        self._tensor = _Look(self._library, self._id, self._mode, self._capsules, module).plain
+    def _capsules(self) -> Capsules:
+        return _Capsules(self._library, self._notes)
 
 
 class DebugRoute:

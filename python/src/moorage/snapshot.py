@@ -129,7 +129,7 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
             ) from error
         handle = self._id
         # It must not keep us: the builtin is ours, and would be a circle.
-        look = _Look(self._library, handle, self._mode, Capsules(self._library), module)
+        look = _Look(self._library, handle, self._mode, self._capsules(), module)
         tensor: Callable[..., Any] = look.plain
         if self._route == "builtin" and versioned:
             module.use_exchange(self._library)
@@ -137,6 +137,9 @@ class Snapshot(Mapping[str, "torch.Tensor"]):
             tensor = self._library.python.moor_py_bind(_SNAPSHOT_TENSOR, bound)
         self._tensor = tensor
         return tensor
+
+    def _capsules(self) -> Capsules:
+        return Capsules(self._library)
 
     def _fail(self, status: int) -> NoReturn:
         raise _error(self._library, status)
