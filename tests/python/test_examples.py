@@ -43,6 +43,7 @@ def weights(tmp_path: Path) -> str:
 
 # What is printed at the end, by those that do not take a file.
 ENDS = {
+    "pytorch_dataloader.py": "one after a change; 0 bytes copied",
     "pytorch_hot_swap.py": "nothing of older generations",
     "pytorch_resume.py": "written to a file: step 40",
 }
