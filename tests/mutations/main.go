@@ -3,7 +3,7 @@
 //
 //	go run ./tests/mutations [-only TEXT] [-list]
 //
-// The work tree is left alone: Go files are replaced by an overlay of the build, C files by a copy.
+// The work tree is left alone: Go files are replaced by an overlay of the build, C and Python files by a copy.
 package main
 
 import (

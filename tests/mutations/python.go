@@ -16,6 +16,9 @@ import (
 // pythonTests is where the rows of Python have their tests; test is a node of pytest relative to it.
 const pythonTests = "tests/python"
 
+// packages is where Python finds the package.
+const packages = "python/src"
+
 // pythonPatience is longer than that of a test which counts a hanging child itself.
 const pythonPatience = 60 * time.Second
 
@@ -62,7 +65,7 @@ func unmutated(rows []mutation) error {
 	if err := (mutation{}).library(dir, nil); err != nil {
 		return err
 	}
-	out, code, err := pytest(dir, time.Duration(len(nodes))*pythonPatience, nodes...)
+	out, code, err := pytest(dir, packages, time.Duration(len(nodes))*pythonPatience, nodes...)
 	if err != nil {
 		return err
 	}
@@ -96,8 +99,12 @@ func (m mutation) judgePython() (result string, ok bool) {
 	if err := m.library(dir, files); err != nil {
 		return err.Error(), false
 	}
+	sources, err := changedPackage(dir, files)
+	if err != nil {
+		return err.Error(), false
+	}
 	began := time.Now()
-	out, code, err := pytest(dir, pythonPatience, m.test)
+	out, code, err := pytest(dir, sources, pythonPatience, m.test)
 	took := time.Since(began).Seconds()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -117,8 +124,30 @@ func (m mutation) judgePython() (result string, ok bool) {
 	}
 }
 
-// pytest runs tests with the library in dir, and kills what they started and left. The code is negative when a signal ended it.
-func pytest(dir string, limit time.Duration, nodes ...string) (out string, code int, err error) {
+// changedPackage is where Python finds the package: a copy with the mutated files in it, if any of them is Python's.
+func changedPackage(dir string, files map[string]string) (string, error) {
+	copied := filepath.Join(dir, "packages")
+	where := packages
+	for from, to := range files {
+		inside, err := filepath.Rel(packages, from)
+		if err != nil || filepath.Ext(from) != ".py" {
+			continue
+		}
+		if where == packages {
+			if err := os.CopyFS(copied, os.DirFS(packages)); err != nil {
+				return "", err
+			}
+			where = copied
+		}
+		if err := os.Rename(to, filepath.Join(copied, inside)); err != nil {
+			return "", err
+		}
+	}
+	return where, nil
+}
+
+// pytest runs tests with the library in dir and the package of sources, and kills what they started and left. The code is negative when a signal ended it.
+func pytest(dir, sources string, limit time.Duration, nodes ...string) (out string, code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	args := []string{"-m", "pytest", "-c", "python/pyproject.toml", "--rootdir", ".", "-q", "-x", "-p", "no:cacheprovider"}
@@ -126,7 +155,7 @@ func pytest(dir string, limit time.Duration, nodes ...string) (out string, code 
 		args = append(args, filepath.Join(pythonTests, n))
 	}
 	cmd := exec.CommandContext(ctx, os.Getenv(pythonSetting), args...)
-	cmd.Env = append(os.Environ(), "PYTHONPATH=python/src", "PYTHONDONTWRITEBYTECODE=1", "TMPDIR="+dir,
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+sources, "PYTHONDONTWRITEBYTECODE=1", "TMPDIR="+dir,
 		"MOORAGE_LIBRARY="+filepath.Join(dir, "libmoorage.so"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -8,6 +8,7 @@ const (
 	p5        = "test_promises.py::test_p5_"
 	p6        = "test_promises.py::test_p6_"
 	p7        = "test_promises.py::test_p7_"
+	snapshots = "test_snapshot.py::test_"
 )
 
 // pythonMutations have the tests of the promises, as a user of Python would try them, for detectors.
@@ -104,4 +105,27 @@ var pythonMutations = []mutation{
 		"\t\t<-s.finished\n", "\t\t<-s.finished\n\t\tfor s.outstanding.Load() != 0 {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t}\n"}}},
 	{"P7", "close stops long copies", p7 + "a_long_copy_ends_when_the_store_is_closed", python, nil, []edit{{"core/store.go",
 		"\ts.control.Closing.Store(1)\n", ""}}},
+
+	// snapshots, sets, waiting
+	{"P2", "put_tensors(atomic=True): one set", snapshots + "if_exists_of_a_set", python, nil, []edit{{"capi/pyput.c",
+		"as_set ? MOOR_PUT_ATOMIC : 0", "0"}}},
+	{"P2", "put_tensors(atomic=True): one set, whatever is in it", snapshots + "one_bad_item_and_nothing_is_stored[20-too large]", python, nil, []edit{
+		{"capi/pyput.c", "  int as_set = from == -1;\n", "  int as_set = from == -1;\n  if (as_set) return declined();\n"},
+		{"python/src/moorage/_plain.py", "flags=_abi.PUT_ATOMIC", "flags=0"}}},
+	{"P5", "put_tensors(atomic=True): what cannot be stored is named", snapshots + "one_bad_item_and_nothing_is_stored[10-object array]", python, nil, []edit{{"python/src/moorage/_batch.py",
+		"            raise UnsupportedError(f\"the tensor of key {key!r}: {error}\") from None\n", "            raise error\n"}}},
+	{"P5", "snapshot: a closed one says so", snapshots + "a_closed_one_is_empty_and_its_getters_say_so", python, nil, []edit{{"python/src/moorage/snapshot.py",
+		"        if not self._id:\n            raise _closed()\n", ""}}},
+	{"P5", "ForkedError names the remedy", snapshots + "a_store_in_a_child_names_the_snapshot", python, nil, []edit{{"python/src/moorage/errors.py",
+		"_FORKED if kind is ForkedError else text", "text"}}},
+	{"P6", "snapshot: names that are not UTF-8 are kept apart", snapshots + "names_that_are_not_utf8", python, nil, []edit{{"python/src/moorage/_lib.py",
+		"key.decode(\"utf-8\", \"surrogateescape\")", "key.decode(\"utf-8\", \"replace\")"}}},
+	{"P1", "snapshot: a prefix holds what it lists", snapshots + "it_holds_its_objects_through_everything", python, nil, []edit{{"core/snapshot.go",
+		"\t\t\tv.c.Acquire(s.words)\n", ""}}},
+	{"P7", "snapshot: dropping it is enough", snapshots + "dropping_it_gives_everything_back_without_a_collection", python, nil, []edit{{"python/src/moorage/snapshot.py",
+		"        try:  # noqa: SIM105 - the interpreter may be half gone, contextlib too\n            self.close()\n", "        try:\n            pass\n"}}},
+	{"P7", "wait: in pieces, so that Ctrl-C is heard", snapshots + "ctrl_c_ends_a_wait", python, nil, []edit{{"python/src/moorage/store.py",
+		"_WAIT_PIECE = 0.05", "_WAIT_PIECE = 8"}}},
+	{"P7", "wait: a close between two pieces ends it as any other", snapshots + "close_between_two_pieces_of_a_wait", python, nil, []edit{{"python/src/moorage/store.py",
+		"if status == _BAD_HANDLE and waited:", "if False:"}}},
 }

@@ -173,6 +173,15 @@ class Store:
             ) from error
         return module
 
+    def _bound_numpy(self) -> Any:
+        """Our module, known to the functions that put."""
+        module = self._numpy()
+        if self._array_type is None:
+            self._array_dtypes = module.PACKED
+            self._array_type = module.ARRAY
+            self._bind_batches()
+        return module
+
     def _bind_array(self) -> None:
         module = self._numpy()
         route = self._route
@@ -269,11 +278,7 @@ class Store:
         )
 
     def _put_numpy(self, key: Any, t: Any, how: int, meta: Any) -> int:
-        module = self._numpy()
-        if self._array_type is None:
-            self._array_dtypes = module.PACKED
-            self._array_type = module.ARRAY
-            self._bind_batches()
+        module = self._bound_numpy()
         array, (code, bits, _) = module.prepare(t)
         meta = _lib.as_meta(meta)
         outcome = self._put_array(key, array, how, meta, code << 8 | bits)
@@ -327,7 +332,7 @@ class Store:
         return batch.results
 
     def _put_set(self, pairs: list[tuple[Any, Any]], how: int) -> dict[str, bool]:
-        torch, numpy = _imported("torch") and self._torch(), _imported("numpy") and self._numpy()
+        torch, numpy = _imported("torch") and self._torch(), _imported("numpy") and self._bound_numpy()
         keys, tensors = [key for key, _ in pairs], [t for _, t in pairs]
         outcomes = self._put_many(keys, tensors, how, -1)
         if outcomes is None:
