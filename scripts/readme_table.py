@@ -31,23 +31,27 @@ CASES = {
     "adopt": "`adopt`",
 }
 
-# By what is shown: the row of gets and the row of puts.
-OURS = ("Moorage, view", "Moorage")
+# By what is shown: the row of gets, the row of puts and the row of first reads.
+OURS = ("Moorage, view", "Moorage", 'Moorage, view, prefault="open"')
+PLAIN = "Moorage, view, no prefault"
 PEERS = {
-    "Moorage, default mode": ("Moorage, default mode", ""),
-    "a dict of tensors": ("dict of tensors", "dict of tensors"),
-    "safetensors, file open": ("safetensors, file open", "safetensors, file open"),
-    "`shared_memory`, attached once": ("shared_memory, attached once", "shared_memory, attached once"),
-    "LMDB, `buffers=True`": ("LMDB, renewed transaction", "LMDB, renewed transaction"),
-    "`torch.load(mmap=True)`, each time": ("torch.load(mmap=True), each time", "torch.load(mmap=True), each time"),
-    "tensordict, memory-mapped": ("tensordict, memory-mapped", "tensordict, memory-mapped"),
-    "Arrow IPC, memory-mapped": ("Arrow IPC, memory-mapped", "Arrow IPC, memory-mapped"),
-    "Redis, Unix socket": ("Redis, Unix socket", "Redis, Unix socket"),
-    "Mooncake `get_tensor`, `put_tensor`": ("Mooncake get_tensor", "Mooncake put_tensor"),
-    "Mooncake `get_tensor_into`": ("Mooncake get_tensor_into", ""),
-}
+    "Moorage, default mode": ("Moorage, default mode", "", "Moorage, default mode"),
+    "a dict of tensors": ("dict of tensors", "dict of tensors", ""),
+    "safetensors, file open": ("safetensors, file open", "safetensors, file open", "safetensors"),
+    "`shared_memory`, attached once": ("shared_memory, attached once", "shared_memory, attached once", "shared_memory"),
+    "LMDB, `buffers=True`": ("LMDB, renewed transaction", "LMDB, renewed transaction", "LMDB, one transaction"),
+    "`torch.load(mmap=True)`, each time": (
+        "torch.load(mmap=True), each time", "torch.load(mmap=True), each time", "torch.load(mmap=True)",
+    ),
+    "tensordict, memory-mapped": ("tensordict, memory-mapped",) * 3,
+    "Arrow IPC, memory-mapped": ("Arrow IPC, memory-mapped",) * 3,
+    "Redis, Unix socket": ("Redis, Unix socket", "Redis, Unix socket", ""),
+    "Mooncake `get_tensor`, `put_tensor`": ("Mooncake get_tensor", "Mooncake put_tensor", ""),
+    "Mooncake `get_tensor_into`": ("Mooncake get_tensor_into", "", ""),
+}  # fmt: skip
 WORKS = (
     [("get and read", size) for size in (4 * KIB, MIB, 64 * MIB)]
+    + [("first read", 64 * MIB)]
     + [("hand-over", size) for size in (4 * KIB, 64 * MIB)]
     + [("batch hand-over", 32 * KIB)]
     + [("put", size) for size in (4 * KIB, MIB, 64 * MIB)]
@@ -71,8 +75,8 @@ def peers_table(content: dict[str, Any]) -> str:
     """Moorage's times, and how many times as long the others take."""
     results = {(one["row"], one["work"], one["size"]): one for one in content["peers"]["results"]}
 
-    def cells(rows: tuple[str, str], show: Any) -> list[str]:
-        at = [(rows[work == "put"], work, size) for work, size in WORKS]
+    def cells(rows: tuple[str, ...], show: Any) -> list[str]:
+        at = [(rows[{"put": 1, "first read": 2}.get(work, 0)], work, size) for work, size in WORKS]
         return [show(results[one]) if one in results else "" for one in at]
 
     heads = [f"{work}, 128 x 32 KiB" if work[:5] == "batch" else f"{work}, {SIZES[size]}" for work, size in WORKS]
@@ -84,6 +88,11 @@ def peers_table(content: dict[str, Any]) -> str:
             made.append(f"| {shown} | {' | '.join(found)} |")
     missing = [f"{peer} ({why})" for peer, why in content["peers"]["missing"].items()]
     words = [f"Not measured: {'; '.join(missing)}."] if missing else []
+    plain = results.get((PLAIN, "first read", 64 * MIB))
+    if plain:
+        words.append(
+            f'First read: Moorage with `prefault="open"`; without it, {ratio(plain["times"])} times as long.'
+        )
     return "\n".join([*made, "", *words, machine(content["machine"])])
 
 

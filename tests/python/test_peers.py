@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from moorage.bench.peers import MODULES, claims, peer
+from moorage.bench.peers import MODULES, claims, peer, tables
+from moorage.bench.peers.opened import FIRST, FIRST_PLAIN, OPEN_AND_READ, OPENING
 from moorage.bench.peers.peer import BATCH_HAND, BATCH_READ, HAND, PUT, READ
 from moorage.bench.peers.place import file_system, place_for
 from moorage.bench.peers.remote import lacking
@@ -110,6 +111,60 @@ def test_a_peer_that_fails_is_a_line_with_the_reason(tmp_path: Path, monkeypatch
     assert folders() == before
 
 
+FIRST_READS_THAT_FAIL = {
+    "gives_others_later": "return {'x': lambda: Opened(lambda key: work.target * 0)}",
+    "dies_at_the_first_read": "return {'y': lambda: Opened(lambda key: os.kill(os.getpid(), 9))}",
+    "cannot_be_opened": "return {'z': lambda: 1 / 0}",
+    "opens_nothing": "return {}",
+}
+
+FIRST_READS = """
+import json, sys
+from dataclasses import asdict
+from moorage.bench.peers import MODULES, compare
+found = compare.measure([65536], 0.01, lambda name: True, [*MODULES, *sys.argv[1:]])
+print(json.dumps([found.missing, [asdict(one) for one in found.results]]))
+"""
+
+
+@needs_torch
+def test_what_is_opened_anew_is_read_for_the_first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, how in FIRST_READS_THAT_FAIL.items():
+        (tmp_path / f"{name}.py").write_text(
+            "import os\nfrom moorage.bench.peers.peer import Peer\nfrom moorage.bench.peers.opened import Opened\n\n"
+            f"class PEER(Peer):\n    title = {name!r}\n    def fill(self, work): return {{}}\n"
+            f"    def openings(self, work, folder): {how}\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
+    before = folders()
+    command = [sys.executable, "-c", FIRST_READS, *FIRST_READS_THAT_FAIL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    missing, results = json.loads(done.stdout)
+    assert missing["gives_others_later"].startswith("RuntimeError: x gave other bytes than were stored under")
+    assert missing["dies_at_the_first_read"].startswith("died of SIGKILL")
+    assert missing["cannot_be_opened"].startswith("ZeroDivisionError")
+    assert "opens_nothing" not in missing
+    assert folders() == before
+
+    found = {(one["row"], one["work"]): one for one in results}
+    rows = {row for row, work in found if work == FIRST}
+    for row in rows:
+        first, opening, both = (found[row, work] for work in (FIRST, OPENING, OPEN_AND_READ))
+        assert {first["size"], opening["size"], both["size"], found[row, FIRST_PLAIN]["size"]} == {65536}
+        assert both["timed"]["worst"] >= opening["timed"]["mean"] > 0 and first["timed"]["mean"] > 0
+        assert first["rounds"] >= 5 and first["times"] > 0
+    assert found['Moorage, view, prefault="open"', FIRST]["times"] == 1
+    assert found["Moorage, view, no prefault", FIRST_PLAIN]["times"] == 1
+    # Nothing was mapped before, and it is read once: each object brings a page fault, unless all were had at opening.
+    faults = {row: found[row, FIRST]["timed"]["faults"] for row in rows}
+    assert faults.pop('Moorage, view, prefault="open"') < 0.5 and faults.pop("copy of a tensor") < 0.5
+    assert {"Moorage, view, no prefault", "Moorage, default mode", "safetensors", "shared_memory"} <= set(faults)
+    assert min(faults.values()) >= 1, faults
+    assert not rows & {"dict of tensors", "x", "y", "z"}
+
+
 @needs_torch
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_run_that_is_broken_off(end: signal.Signals) -> None:
@@ -160,7 +215,42 @@ def test_claims_are_judged_by_what_was_measured() -> None:
     assert measured["put_tensor, 4 KiB, against Mooncake"].verdict == "met"
     assert measured["get and read, 64 MiB: view against Mooncake get_tensor_into"].verdict == "met"
     assert measured["put_tensor, 64 MiB, against Mooncake"].verdict == "not measured"
-    assert measured["get and read, 64 MiB: view against safetensors"].text == "it is out"
+    assert measured["read again, 64 MiB, kept open: view against safetensors"].text == "it is out"
+
+
+def test_reading_again_and_for_the_first_time_are_judged_apart() -> None:
+    prefault, plain, size = 'Moorage, view, prefault="open"', "Moorage, view, no prefault", 1 << 26
+    found = Peers([
+        result("LMDB, one transaction", READ, size, 0.9),
+        result("torch.load(mmap=True), once", READ, size, 1.0),
+        result("torch.load(mmap=True), each time", READ, size, 1.8),
+        result("LMDB, one transaction", FIRST, size, 1.5),
+        result("LMDB, one transaction", FIRST_PLAIN, size, 1.1),
+        result("torch.load(mmap=True)", FIRST, 4096, 9),
+        *(result(row, OPEN_AND_READ, size, times) for row, times in ((prefault, 1), (plain, 0.2))),
+        result("LMDB, one transaction", OPEN_AND_READ, size, 0.25),
+    ], {"safetensors, file open": "it is out"})  # fmt: skip
+    for one, mean in zip(found.results[-3:], (8, 1, 2)):
+        one.timed.mean = mean
+    judged = claims.judge(found)
+    measured = {one.what: (one.verdict, one.text) for one in judged if one.what.startswith("read ")}
+    first, again = "read for the first time, 64 MiB", "read again, 64 MiB"
+    assert measured == {
+        f"{again}, kept open: view against LMDB": ("missed", "0.90 x (0.81 to 0.99)"),
+        f"{again}, kept open: view against safetensors": ("not measured", "it is out"),
+        f"{again}, kept open: view against torch.load(mmap=True)": ("missed", "1.00 x (0.90 to 1.10)"),
+        f"{again}, loaded for every get: view against torch.load(mmap=True)": ("met", "1.80 x (1.62 to 1.98)"),
+        f'{first}, prefault="open": view against LMDB': ("met", "1.50 x (1.35 to 1.65); 0.25 x with the opening"),
+        f'{first}, prefault="open": view against safetensors': ("not measured", "it is out"),
+        f'{first}, prefault="open": view against torch.load(mmap=True)': ("not measured", "not in this run"),
+        f"{first}, no prefault: view against LMDB": ("missed", "1.10 x (0.99 to 1.21); 2.00 x with the opening"),
+        f"{first}, no prefault: view against safetensors": ("not measured", "it is out"),
+        f"{first}, no prefault: view against torch.load(mmap=True)": ("not measured", "not in this run"),
+    }
+    assert "read at the speed of memory" in next(one.why for one in judged if one.verdict == "missed")
+    titles = [table.title for table in tables.tables(found, judged)]
+    assert titles[0].startswith("Get and read again") and titles[3] == "Of a first read"
+    assert "each object once): 32 x 4 KiB" in titles[1] and "each object once): 8 x 64 MiB" in titles[2]
 
 
 def test_without_torch_nobody_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Callable
 
 from .. import machine, report
 from . import MODULES, ours, peer
+from .opened import FIRST
+from .passes import SMALLEST, Passes, objects
 from .peer import BATCH_HAND, BATCH_READ, HAND, PUT, READ
 from .place import Place, place_for
 from .remote import Lost, Remote, end_all, lacking
@@ -58,6 +60,9 @@ def measure(
         for size in sizes:
             _measure_size(running, size, 1, (READ, HAND, PUT), seconds, found)
         _measure_size(running, BATCH_SIZE, BATCH, (BATCH_READ, BATCH_HAND), seconds, found)
+        for size in sizes:
+            if size >= SMALLEST:
+                _measure_first(running, size, seconds, found)
     finally:
         end_all(list(running.values()))
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,9 +104,7 @@ def _start(
 def _measure_size(
     running: dict[str, Remote], size: int, count: int, works: Sequence[str], seconds: float, found: Peers
 ) -> None:
-    need = len(running) * _COPIES * size * count
-    if need > machine.available_memory() * 3 // 4:
-        found.missing[f"all, {report.size(size)}"] = f"needs {need >> 20} MiB of memory"
+    if not _room(len(running) * _COPIES * size * count, f"all, {report.size(size)}", found):
         return
     rows: list[tuple[str, str, list[str]]] = []
     for name, filled in _ask_all(running, found, "fill", size, count).items():
@@ -116,13 +119,49 @@ def _measure_size(
     _ask_all(running, found, "check")
 
 
+def _measure_first(running: dict[str, Remote], size: int, seconds: float, found: Peers) -> None:
+    count = objects(size)
+    # Each keeps them once, some as files, beside what they are made from; Moorage three times; one more to make files.
+    if not _room((len(running) * (count + 2) + 3 * count) * size, f"all, {FIRST}, {report.size(size)}", found):
+        return
+    filled = _ask_all(running, found, "fill_once", size, count)
+    rows = [(name, row) for name, titles in filled.items() for row in titles]
+    tell(f"{count} x {report.size(size)}, {FIRST}: {', '.join(row for _, row in rows)}")
+
+    def ask(name: str, *request: Any) -> Any:
+        return _ask(running, name, found, *request)
+
+    passes = Passes(rows, size, ask)
+    passes.go(seconds * len(rows))
+    found.results += passes.results()
+    _ask_all(running, found, "forget")
+
+
+def _room(need: int, what: str, found: Peers) -> bool:
+    if need <= machine.available_memory() * 3 // 4:
+        return True
+    found.missing[what] = f"needs {need >> 20} MiB of memory"
+    return False
+
+
+def _ask(running: dict[str, Remote], name: str, found: Peers, *request: Any) -> Any:
+    """None from who is lost."""
+    if name not in running:
+        return None
+    try:
+        return running[name].ask(*request)
+    except Lost as lost:
+        _lose(running, name, lost, found)
+        return None
+
+
 def _ask_all(running: dict[str, Remote], found: Peers, *request: Any) -> dict[str, Any]:
+    """Answers by name, without those of who is lost."""
     answers = {}
     for name in list(running):
-        try:
-            answers[name] = running[name].ask(*request)
-        except Lost as lost:
-            _lose(running, name, lost, found)
+        answer = _ask(running, name, found, *request)
+        if name in running:
+            answers[name] = answer
     return answers
 
 
@@ -169,13 +208,7 @@ class _Rounds:
 
     def ask(self, side: _Side, what: str) -> Any:
         """None from who is lost."""
-        if side.name not in self.running:
-            return None
-        try:
-            return self.running[side.name].ask(what, side.row, self.work)
-        except Lost as lost:
-            _lose(self.running, side.name, lost, self.found)
-            return None
+        return _ask(self.running, side.name, self.found, what, side.row, self.work)
 
     def keep(self, size: int) -> None:
         for side in self.sides:

@@ -6,7 +6,10 @@ import ctypes
 from itertools import cycle, islice
 
 from ..fixture import capsule_of
+from .opened import Opened, Opening
 from .peer import BATCH_HAND, BATCH_READ, HAND, READ, Peer, Row, Work
+
+COPY = "copy of a tensor"
 
 
 class Floor(Peer):
@@ -33,7 +36,12 @@ class Floor(Peer):
             {"memmove": ctypes.memmove, "source": work.tensor.data_ptr(), "size": work.size, "other": other},
             put="memmove(a, source, size)", puts=lambda n: list(islice(turns, n)),
         )  # fmt: skip
-        return {"copy of a tensor": reading, "torch.from_dlpack of a capsule": handing, "memcpy": putting}
+        return {COPY: reading, "torch.from_dlpack of a capsule": handing, "memcpy": putting}
+
+    def openings(self, work: Work, folder: str) -> dict[str, Opening]:
+        """As a dict has them: nothing is opened."""
+        kept = {key: tensor.clone() for key, tensor in work.tensors.items()}
+        return {COPY: lambda: Opened(kept.__getitem__)}
 
 
 PEER = Floor

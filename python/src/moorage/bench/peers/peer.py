@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 from ..timing import Statement
+from .opened import Opening
 
 READ, HAND, PUT = "get and read", "hand-over", "put"
 BATCH_READ, BATCH_HAND = "batch get and read", "batch hand-over"
@@ -15,17 +16,26 @@ Tensors = dict[str, Any]
 Arguments = Optional[Callable[[int], Iterable[Any]]]  # read by Python 3.9 too
 
 
+_WINDOW = 64  # from one to the next
+
+
 class Work:
     """The bytes of one size that a peer is given, and the warm memory that reading copies into."""
 
-    def __init__(self, torch: Any, size: int, count: int) -> None:
+    def __init__(self, torch: Any, size: int, count: int, *, once: bool = False) -> None:
+        """once: each is read once, and all into one target. They differ, but are windows of one memory: a peer that
+        keeps what it is given, or will not store what overlaps, clones them.
+        """
         self.torch = torch
         self.size = size
         self.keys = [f"tensor/{i:03d}" for i in range(count)]
-        one = torch.randint(0, 256, (count, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
-        self.tensors: Tensors = dict(zip(self.keys, one))
-        self.key, self.tensor = self.keys[0], one[0]
-        self.targets = list(torch.ones_like(one))
+        step = _WINDOW if once else size
+        memory = torch.randint(
+            0, 256, (size + (count - 1) * step,), dtype=torch.uint8, generator=torch.Generator().manual_seed(size)
+        )
+        self.tensors: Tensors = {key: memory[i * step : i * step + size] for i, key in enumerate(self.keys)}
+        self.key, self.tensor = self.keys[0], self.tensors[self.keys[0]]
+        self.targets = list(torch.ones(1 if once else count, size, dtype=torch.uint8))
         self.target = self.targets[0]
 
 
@@ -101,6 +111,13 @@ class Peer:
     def fill(self, work: Work) -> dict[str, Row]:
         """Takes these tensors, in place of the earlier ones, and says how they are got: rows by title."""
         raise NotImplementedError
+
+    def openings(self, work: Work, folder: str) -> dict[str, Opening]:
+        """Stores these tensors, in this folder if in files, and says how they are opened anew: rows by title.
+
+        None where there is nothing to open: reading for the first time is then like every other time.
+        """
+        return {}
 
     def close(self) -> None:
         """Ends what start began."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from .opened import Opened, Opening
 from .peer import Peer, Row, Work, fresh
 
 
@@ -23,6 +24,15 @@ class Tensordict(Peer):
         names = {"mapped": self.kind.load_memmap(path)}
         row = Row(work, names, get="mapped[key]", spell=_flat, put='mapped["put"].copy_(t)')
         return {self.title: row}
+
+    def openings(self, work: Work, folder: str) -> dict[str, Opening]:
+        self.kind({_flat(key): tensor for key, tensor in work.tensors.items()}, batch_size=[]).memmap(folder)
+
+        def again() -> Opened:
+            mapped = self.kind.load_memmap(folder)
+            return Opened(lambda key: mapped[_flat(key)])
+
+        return {self.title: again}
 
 
 def _flat(key: str) -> str:

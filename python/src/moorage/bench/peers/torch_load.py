@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
+from .opened import Opened, Opening
 from .peer import Peer, Row, Work, fresh
 
-LOADED = "torch.load(mmap=True), each time"
+LOADED, KEPT, OPENED = "torch.load(mmap=True), each time", "torch.load(mmap=True), once", "torch.load(mmap=True)"
 
 
 class Load(Peer):
-    title = "torch.load(mmap=True)"
+    title = OPENED
     files = True
 
     def start(self, folder: str) -> None:
@@ -28,7 +30,12 @@ class Load(Peer):
             work, names, get="load(path, mmap=True)[key]", put='save({"put": t}, fresh)',
             many="list(load(path, mmap=True).values())",
         )  # fmt: skip
-        return {LOADED: each, "torch.load(mmap=True), once": Row(work, names, get="loaded[key]")}
+        return {LOADED: each, KEPT: Row(work, names, get="loaded[key]")}
+
+    def openings(self, work: Work, folder: str) -> dict[str, Opening]:
+        path, load = os.path.join(folder, "tensors"), self.torch.load
+        self.torch.save({key: tensor.clone() for key, tensor in work.tensors.items()}, path)
+        return {OPENED: lambda: Opened(load(path, mmap=True).__getitem__)}
 
 
 PEER = Load

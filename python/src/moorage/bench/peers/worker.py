@@ -7,39 +7,56 @@ import gc
 import os
 import shutil
 import signal
+import tempfile
 import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ..timing import Side, cost_of_clock
 from . import peer as load
+from .opened import Opened, Opening, Took, timed_opening, timed_reads
 from .peer import Peer, Row, Work
 
 LOG = "log"
 
 # Longer than where both sides share a process: what the others left in the caches is paid for by nobody.
 _BLOCK = 2_000_000  # ns
+_WARM = 1 << 20
 
 
 class Worker:
     """What the driver may ask for."""
 
-    def __init__(self, peer: Peer, torch: Any) -> None:
-        self.peer, self.torch = peer, torch
+    def __init__(self, peer: Peer, torch: Any, folder: str) -> None:
+        self.peer, self.torch, self.folder = peer, torch, folder
         self.rows: dict[str, Row] = {}
         self.sides: dict[tuple[str, str], Side] = {}
+        self.once: Work | None = None
+        self.openings: dict[str, Opening] = {}
+        self.opened: dict[str, Opened] = {}
+        self.opened_in = ""
 
     def ready(self) -> None:
         """The peer has started."""
 
     def fill(self, size: int, count: int) -> dict[str, list[str]]:
         """What each row can do at this size."""
-        self.rows.clear()
-        self.sides.clear()
-        gc.collect()
+        self.forget()
         self.rows = self.peer.fill(Work(self.torch, size, count))
         self.check()
         return {title: list(row.statements) for title, row in self.rows.items()}
+
+    def forget(self) -> None:
+        self.rows.clear()
+        self.sides.clear()
+        for title in list(self.opened):
+            self.close(title)
+        self.openings.clear()
+        self.once = None
+        gc.collect()
+        if self.opened_in:
+            shutil.rmtree(self.opened_in)
+        self.opened_in = ""
 
     def check(self) -> None:
         for row in self.rows.values():
@@ -54,6 +71,39 @@ class Worker:
         mean = side.run()
         side.sample()
         return mean
+
+    def fill_once(self, size: int, count: int) -> list[str]:
+        """What can be opened anew at this size, and each object read once."""
+        self.forget()
+        self.once = Work(self.torch, size, count, once=True)
+        self.opened_in = tempfile.mkdtemp(dir=self.folder)
+        self.openings = self.peer.openings(self.once, self.opened_in)
+        for title in self.openings:
+            self.open(title)
+            for i in range(count):
+                self.read(title, i, 1)
+            self.close(title)
+        return list(self.openings)
+
+    def open(self, title: str) -> int:
+        """Nanoseconds."""
+        self.opened[title], took = timed_opening(self.openings[title])
+        return took
+
+    def read(self, title: str, first: int, count: int) -> Took:
+        """The first read of so many objects since they were opened. The bytes of the last have to be there when the
+        clock has stopped.
+        """
+        assert self.once is not None
+        keys, target = self.once.keys[first : first + count], self.once.target
+        target[:_WARM].zero_()  # others have had the core and the caches
+        took = timed_reads(self.opened[title], keys, target)
+        if not self.torch.equal(target, self.once.tensors[keys[-1]]):
+            raise RuntimeError(f"{title} gave other bytes than were stored under {keys[-1]!r}")
+        return took
+
+    def close(self, title: str) -> None:
+        self.opened.pop(title).close()
 
     def figures(self, title: str, what: str) -> Any:
         return self.sides[title, what].figures(cost_of_clock())
@@ -73,7 +123,7 @@ def work(connection: Connection, module: str, folder: str) -> None:
         torch.set_num_threads(1)
         peer = load(module)
         peer.start(folder)
-        worker = Worker(peer, torch)
+        worker = Worker(peer, torch, folder)
         gc.disable()
         while True:
             command, *arguments = connection.recv()
