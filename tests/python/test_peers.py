@@ -154,7 +154,7 @@ def test_what_is_opened_anew_is_read_for_the_first_time(tmp_path: Path, monkeypa
         first, opening, both = (found[row, work] for work in (FIRST, OPENING, OPEN_AND_READ))
         assert {first["size"], opening["size"], both["size"], found[row, FIRST_PLAIN]["size"]} == {65536}
         assert both["timed"]["worst"] >= opening["timed"]["mean"] > 0 and first["timed"]["mean"] > 0
-        assert first["rounds"] >= 5 and first["times"] > 0
+        assert first["rounds"] >= 3 and first["times"] > 0
     assert found['Moorage, view, prefault="open"', FIRST]["times"] == 1
     assert found["Moorage, view, no prefault", FIRST_PLAIN]["times"] == 1
     # Nothing was mapped before, and it is read once: each object brings a page fault, unless all were had at opening.

@@ -92,7 +92,7 @@ def _arguments() -> argparse.ArgumentParser:
         "cost, taken alternately in the same run.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer sizes and rounds: half a minute at most, with --peers two"
+        "--quick", action="store_true", help="fewer sizes and rounds: half a minute at most, with --peers four"
     )
     parser.add_argument(
         "--peers", action="store_true",

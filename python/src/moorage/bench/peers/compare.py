@@ -18,7 +18,7 @@ from typing import Any, Callable
 from .. import machine, report
 from . import MODULES, ours, peer
 from .opened import FIRST
-from .passes import SMALLEST, Passes, objects
+from .passes import SMALLEST, TURNS, Passes, objects
 from .peer import BATCH_HAND, BATCH_READ, HAND, PUT, READ
 from .place import Place, place_for
 from .remote import Lost, Remote, end_all, lacking
@@ -132,7 +132,7 @@ def _measure_first(running: dict[str, Remote], size: int, seconds: float, found:
         return _ask(running, name, found, *request)
 
     passes = Passes(rows, size, ask)
-    passes.go(seconds * len(rows))
+    passes.go(seconds * len(rows) * TURNS)
     found.results += passes.results()
     _ask_all(running, found, "forget")
 

@@ -15,9 +15,9 @@ from .opened import FIRST, FIRST_PLAIN, OPEN_AND_READ, OPENING, Took
 from .results import PeerResult
 
 SMALLEST = 64 << 10  # below, the get is what costs, not the reading
-_TURNS = 8  # of everybody, in a round
+TURNS = 8  # of everybody, in a round
 
-_FEWEST_ROUNDS, _MOST_ROUNDS = 5, 50
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 30
 
 Ask = Callable[..., Any]
 """Of a peer's module and a request: the answer, or None from who is lost."""
@@ -25,7 +25,7 @@ Ask = Callable[..., Any]
 
 def objects(size: int) -> int:
     """How many are read in a round."""
-    return _TURNS * (1 if size >= 16 << 20 else 4)
+    return TURNS * (1 if size >= 16 << 20 else 4)
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _Row:
 
     def passes(self, in_turn: int) -> list[float]:
         """An opening, and all reads after it."""
-        sums = [sum(one.ns for one in self.reads[i : i + _TURNS]) for i in range(0, len(self.reads), _TURNS)]
+        sums = [sum(one.ns for one in self.reads[i : i + TURNS]) for i in range(0, len(self.reads), TURNS)]
         return [opening + reading * in_turn for opening, reading in zip(self.openings, sums)]
 
     def clear(self) -> None:
@@ -55,10 +55,11 @@ class Passes:
 
     def __init__(self, rows: Iterable[tuple[str, str]], size: int, ask: Ask) -> None:
         self.rows = [_Row(name, row) for name, row in rows]
-        self.size, self.in_turn, self.ask = size, objects(size) // _TURNS, ask
+        self.size, self.in_turn, self.ask = size, objects(size) // TURNS, ask
         self.order = random.Random(1)
 
     def go(self, seconds: float) -> None:
+        """For about so many seconds."""
         self.turn()  # what is loaded on first use is there from now on
         for row in self.rows:
             row.clear()
@@ -70,7 +71,7 @@ class Passes:
     def turn(self) -> None:
         for row in self.shuffled():
             self.answer(row, row.openings, "open")
-        for i in range(_TURNS):
+        for i in range(TURNS):
             for row in self.shuffled():
                 self.answer(row, row.reads, "read", i * self.in_turn, self.in_turn)
         for row in self.shuffled():
