@@ -221,9 +221,18 @@ def test_figures_go_into_their_place_in_the_readme(tmp_path: Path, monkeypatch: 
         {"row": row, "work": work, "size": 4096, "timed": {"mean": 1500.0}, "times": times}
         for row, work, times in (("Moorage, view", "hand-over", 1.0), ("dict of tensors", "hand-over", 0.125))
     ]
+    results += [
+        {"row": row, "work": "first read", "size": 64 << 20, "timed": {"mean": 9e6}, "times": times}
+        for row, times in (
+            ('Moorage, view, prefault="open"', 1.0), ("Moorage, view, no prefault", 1.4), ("safetensors", 1.5)
+        )
+    ]  # fmt: skip
     peers = {"results": results, "missing": {"Redis": "it is out"}}
     (tmp_path / "figures.json").write_text(json.dumps({**figures, "peers": peers}))
     script.main(tmp_path / "figures.json")
     both = script.README.read_text(encoding="utf-8").partition("<!-- peers:begin -->")[2]
-    assert "| **Moorage** (view) |  |  |  | 1.5 us |" in both and "| a dict of tensors |  |  |  | 0.12 |" in both
+    assert (
+        "| **Moorage** (view) |  |  |  | 9 ms | 1.5 us |" in both and "| a dict of tensors |  |  |  |  | 0.12 |" in both
+    )
+    assert "| safetensors, file open |  |  |  | 1.50 |" in both and "without it, 1.40 times as long" in both
     assert "Not measured: Redis (it is out)." in both and both.count("a CPU, 2 cores, 4 GiB") == 1

@@ -71,7 +71,10 @@ _M, _KEPT = mooncake.Mooncake, (
     "copy a little faster from an address that is not a multiple of 64, as those in LMDB and safetensors files are; "
     "Moorage's always is.)"
 )  # fmt: skip
-_COPY = "what is won is the page faults alone; beside them stands the copy, which takes the same time for both."
+_COPY = (
+    "what is won is the page faults alone, and what one costs depends on the machine and on what else runs there; the "
+    "copy that stands beside them is the same for both."
+)
 _FAULTS = (
     "without prefault the mapping of the store is touched for the first time as well, and pays for the same page "
     'faults. prefault="open" pays for them when the store is opened.'
