@@ -39,7 +39,7 @@ Opening = Callable[[], Opened]
 
 @dataclass(frozen=True)
 class Took:
-    """Objects got and copied; what each of them took, in the middle."""
+    """Objects got and copied; what each of them took on average."""
 
     ns: float
     cpu: float
