@@ -24,6 +24,7 @@ type Region struct {
 	sys            kernel
 	tracker        Tracker
 	fd             int
+	dev, ino       uint64 // of the memfd: somebody may close fd, and its number be another file's then
 	size, page     uint64
 	writer, reader uintptr
 	huge           bool
@@ -80,6 +81,11 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 		r.fd = -1
 		return r, fail("memfd_create", err)
 	}
+	var st unix.Stat_t
+	if err = sys.fstat(r.fd, &st); err != nil {
+		return r, fail("fstat", err)
+	}
+	r.dev, r.ino = st.Dev, st.Ino
 	if err = sys.ftruncate(r.fd, int64(r.size)); err != nil {
 		return r, failf("ftruncate", err, "region of %d bytes; a smaller capacity may do", r.size)
 	}
@@ -139,10 +145,29 @@ func (r *Region) Close() error {
 func (r *Region) drop() error {
 	err := errors.Join(r.unmap(r.writer), r.unmap(r.reader), r.dropPark())
 	if r.fd >= 0 {
-		err = errors.Join(err, fail("close", r.sys.close(r.fd)))
+		err = errors.Join(err, r.closeFile())
 	}
 	r.writer, r.reader, r.fd = 0, 0, -1
 	return err
+}
+
+// closeFile closes the memfd, and no file of somebody else's.
+func (r *Region) closeFile() error {
+	if _, err := r.stat(); r.ino != 0 && errors.Is(err, unix.EBADF) {
+		return fail("close", err)
+	}
+	return fail("close", r.sys.close(r.fd))
+}
+
+// stat asks for the memfd. EBADF: somebody has closed it.
+func (r *Region) stat() (st unix.Stat_t, err error) {
+	if err := r.sys.fstat(r.fd, &st); err != nil {
+		return st, err
+	}
+	if st.Dev != r.dev || st.Ino != r.ino {
+		return st, unix.EBADF
+	}
+	return st, nil
 }
 
 func (r *Region) unmap(addr uintptr) error {
@@ -259,8 +284,8 @@ func (r *Region) Populate(off, n uint64) error {
 // Resident is how much memory stands behind the region, whichever mapping
 // touched it. (RSS counts a page once per mapping.)
 func (r *Region) Resident() (uint64, error) {
-	var st unix.Stat_t
-	if err := r.sys.fstat(r.fd, &st); err != nil {
+	st, err := r.stat()
+	if err != nil {
 		return 0, fail("fstat", err)
 	}
 	return uint64(st.Blocks) * 512, nil

@@ -206,3 +206,26 @@ func TestRegionOptions(t *testing.T) {
 		require.ErrorIs(t, err, ErrOption)
 	}
 }
+
+// Somebody closed the descriptor, and its number is another file's by now: that file stays open, and is not asked how large
+// it is.
+func TestCloseLeavesTheFileOfSomebodyElse(t *testing.T) {
+	r, err := OpenRegion(Options{Size: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(r.fd))
+	_, err = r.Resident()
+	require.ErrorIs(t, err, unix.EBADF)
+	other, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	if other != r.fd { // another goroutine was quicker
+		require.NoError(t, unix.Dup3(other, r.fd, unix.O_CLOEXEC))
+		defer unix.Close(r.fd)
+	}
+	fd := r.fd
+	_, err = r.Resident()
+	require.ErrorIs(t, err, unix.EBADF)
+	require.ErrorIs(t, r.Close(), unix.EBADF)
+	var st unix.Stat_t
+	require.NoError(t, unix.Fstat(fd, &st))
+	require.NoError(t, unix.Close(other))
+}
