@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const supported = true
+// Supported says whether this platform can have RDMA at all.
+const Supported = true
 
 func openLibrary(path string) (uintptr, error) {
 	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)

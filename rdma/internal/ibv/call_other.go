@@ -4,7 +4,8 @@ package ibv
 
 import "errors"
 
-const supported = false
+// Supported says whether this platform can have RDMA at all.
+const Supported = false
 
 var errPlatform = errors.New("RDMA is supported on Linux on amd64 and arm64")
 

@@ -1,5 +1,10 @@
 package ibv
 
+import "syscall"
+
+// ErrNoEntry is how the kernel says that an entry of a GID table is empty: Linux's ENODATA.
+const ErrNoEntry = syscall.Errno(61)
+
 // Handles of verbs objects: the addresses of C structures that the library owns.
 type (
 	Device  uintptr
