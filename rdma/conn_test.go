@@ -133,8 +133,8 @@ func TestWrongKeyEndsBothEnds(t *testing.T) {
 	err := p.ab.Read(within(t, time.Second), wrong)
 	require.ErrorIs(t, err, ErrRemoteAccess)
 	require.False(t, Retryable(err))
-	<-p.ab.Gone()
-	<-p.ba.Gone()
+	await(t, p.ab.Gone())
+	await(t, p.ba.Gone())
 	require.ErrorIs(t, p.ba.Err(), ErrPeerLost)
 	_, err = p.ab.Submit(within(t, time.Second), p.whole())
 	require.ErrorIs(t, err, ErrFlushed)
@@ -179,7 +179,7 @@ func TestStatuses(t *testing.T) {
 			}
 		}
 		require.Equal(t, p.from[:5<<10], p.to[:5<<10])
-		<-p.ab.Gone()
+		await(t, p.ab.Gone())
 		require.NoError(t, p.target.Close(within(t, time.Second)), "all holds are gone")
 	}
 }
@@ -218,7 +218,7 @@ func TestDroppedCompletion(t *testing.T) {
 		err = b.Wait(within(t, 5*time.Second))
 		require.ErrorIs(t, err, ErrDeadline)
 		require.False(t, Retryable(err))
-		<-p.ab.Gone()
+		await(t, p.ab.Gone())
 		require.NoError(t, p.target.Close(within(t, time.Second)))
 	}
 }
@@ -264,7 +264,7 @@ func TestPostingFails(t *testing.T) {
 			require.ErrorIs(t, err, errno)
 			require.Len(t, b.Errors(), 128)
 			require.Error(t, b.Errors()[after])
-			<-p.ab.Gone()
+			await(t, p.ab.Gone())
 			require.NoError(t, p.target.Close(within(t, time.Second)))
 		}
 	}
@@ -281,8 +281,8 @@ func TestDeviceRemoval(t *testing.T) {
 	require.False(t, Retryable(err))
 	_, err = p.a.Register(addressOf(p.to), 4096, LocalTarget)
 	require.ErrorIs(t, err, ErrDevice)
-	<-p.ab.Gone()
-	<-p.ba.Gone()
+	await(t, p.ab.Gone())
+	await(t, p.ba.Gone())
 }
 
 func TestEvents(t *testing.T) {
@@ -291,9 +291,9 @@ func TestEvents(t *testing.T) {
 	} {
 		p := newPair(t, 4096, ConnOptions{QueuePairs: 3}, nil)
 		p.f.event(0, int32(kind))
-		<-p.ab.Broken()
+		await(t, p.ab.Broken())
 		require.ErrorIs(t, p.ab.Err(), want, "event %d", kind)
-		<-p.ab.Gone()
+		await(t, p.ab.Gone())
 	}
 	p := newPair(t, 4096, ConnOptions{}, nil)
 	p.f.event(0, int32(ibv.EventGIDChange))
@@ -312,7 +312,7 @@ func TestCloseIsHeardByThePeer(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
 	require.NoError(t, p.ab.Close())
 	require.NoError(t, p.ab.Close(), "idempotent")
-	<-p.ba.Gone()
+	await(t, p.ba.Gone())
 	require.ErrorIs(t, p.ba.Err(), ErrPeerClosed)
 	require.ErrorIs(t, p.ab.Err(), ErrClosed)
 	require.ErrorIs(t, p.ab.Read(within(t, time.Second), p.whole()), ErrClosed)
@@ -348,7 +348,7 @@ func TestQuarantine(t *testing.T) {
 
 	p.f.reset("", 0)
 	require.NoError(t, p.ab.Close())
-	<-p.ab.Gone()
+	await(t, p.ab.Gone())
 	require.Zero(t, p.a.Stats().Quarantined)
 	require.NoError(t, p.target.Close(within(t, time.Second)))
 }

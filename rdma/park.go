@@ -33,15 +33,17 @@ func newParking(fd int, name string) (*parking, error) {
 	return &parking{file: file, raw: raw}, nil
 }
 
-// wait calls take until it returns something else than EAGAIN, asleep in between. wake ends it with os.ErrDeadlineExceeded.
+// wait calls take when the descriptor is readable, until it returns something else than EAGAIN, asleep in between. wake ends it
+// with os.ErrDeadlineExceeded.
 func (p *parking) wait(take func() error) error {
 	var err error
-	slept := p.raw.Read(func(uintptr) bool {
-		for {
+	slept := p.raw.Read(func(fd uintptr) bool {
+		for ibv.Readable(fd) {
 			if err = take(); !errors.Is(err, syscall.EINTR) {
 				return !errors.Is(err, syscall.EAGAIN)
 			}
 		}
+		return false
 	})
 	if slept != nil {
 		return slept

@@ -75,6 +75,14 @@ func PollableFD(fd int) (int, error) {
 	return dup, nil
 }
 
+// Readable says whether a read of fd would not wait. An empty queue is told by this and not by errno, which the runtime may
+// have overwritten when it is read.
+func Readable(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 && err == nil
+}
+
 // Memory maps n bytes outside the Go heap, for structures that point to each other.
 func Memory(n int) ([]byte, error) {
 	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)

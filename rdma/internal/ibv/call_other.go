@@ -20,6 +20,9 @@ func callErrno(func(uintptr) bool, uintptr, ...uintptr) (uintptr, error) { retur
 // PollableFD is never reached here.
 func PollableFD(int) (int, error) { return -1, errPlatform }
 
+// Readable is never reached here.
+func Readable(uintptr) bool { return false }
+
 // Memory is never reached here.
 func Memory(int) ([]byte, error) { return nil, errPlatform }
 

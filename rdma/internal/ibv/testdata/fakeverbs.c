@@ -45,7 +45,7 @@ enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
 	X(registrations) X(polls) X(notifies) X(posts) X(requests) X(signaled)                                                \
 	X(overflows)      /* completions for which a queue had no room */                                                     \
 	X(sq_overflows)   /* requests beyond the depth that was granted */                                                    \
-	X(unacked)        /* objects destroyed with events that nobody acknowledged: a real library waits for ever */         \
+	X(unacked)        /* objects destroyed with events that nobody acknowledged for two seconds; a real library waits on */         \
 	X(write_grants)   /* times that somebody let a peer write or do atomics */                                            \
 	X(endless)        /* times that somebody asked for endless retries */                                                 \
 	X(busy)           /* objects destroyed before what stands on them */
@@ -97,6 +97,7 @@ struct mr {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t acked = PTHREAD_COND_INITIALIZER;
 static struct device devices[DEVICES];
 static struct context *contexts[64];
 static struct qp *qps[QPS];
@@ -231,6 +232,18 @@ static void *tick(void *unused) {
 		}
 	}
 	return NULL;
+}
+
+// await_acks waits, as the real library does, until the events of an object have been acknowledged; but not for ever.
+static void await_acks(const int *events) {
+	struct timespec limit;
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += 2;
+	while (*events > 0)
+		if (pthread_cond_timedwait(&acked, &lock, &limit)) {
+			count.unacked++;
+			return;
+		}
 }
 
 // ---- the function table ----
@@ -540,7 +553,7 @@ int ibv_destroy_cq(struct ibv_cq *cq) {
 	struct cq *c = (struct cq *)cq;
 	int busy = 0;
 	LOCKED if (!(busy = in_use(c->users))) {
-		count.unacked += c->events != 0;
+		await_acks(&c->events);
 		count.live_cqs--;
 		((struct context *)cq->context)->users--;
 		if (cq->channel)
@@ -563,7 +576,10 @@ int ibv_get_cq_event(struct ibv_comp_channel *ch, struct ibv_cq **cq, void **use
 }
 
 void ibv_ack_cq_events(struct ibv_cq *cq, unsigned n) {
-	LOCKED((struct cq *)cq)->events -= (int)n;
+	LOCKED {
+		((struct cq *)cq)->events -= (int)n;
+		pthread_cond_broadcast(&acked);
+	}
 }
 
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a) {
@@ -608,7 +624,7 @@ int ibv_destroy_qp(struct ibv_qp *qp) {
 	if (set.destroy_qp_errno)
 		return (int)set.destroy_qp_errno;
 	LOCKED {
-		count.unacked += q->events != 0;
+		await_acks(&q->events);
 		qps[qp->qp_num % QPS] = NULL;
 		count.live_qps--;
 		((struct pd *)qp->pd)->users--;
@@ -680,11 +696,11 @@ int ibv_get_async_event(struct ibv_context *context, struct ibv_async_event *e) 
 }
 
 void ibv_ack_async_event(struct ibv_async_event *e) {
-	if (e->event_type == IBV_EVENT_QP_FATAL || e->event_type == IBV_EVENT_QP_ACCESS_ERR ||
-	    e->event_type == IBV_EVENT_QP_REQ_ERR)
-		LOCKED((struct qp *)e->element.qp)->events--;
-	else if (e->event_type == IBV_EVENT_CQ_ERR)
-		LOCKED((struct cq *)e->element.cq)->events--;
+	LOCKED {
+		if (e->event_type == IBV_EVENT_QP_FATAL || e->event_type == IBV_EVENT_QP_ACCESS_ERR)
+			((struct qp *)e->element.qp)->events--;
+		pthread_cond_broadcast(&acked);
+	}
 }
 
 // ---- for the tests ----
