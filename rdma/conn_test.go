@@ -303,9 +303,8 @@ func TestEvents(t *testing.T) {
 func TestBrokenCompletionQueue(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
 	p.f.with(t, "poll_error", 1)
-	b, err := p.ab.Submit(within(t, 10*time.Second), p.whole())
-	require.NoError(t, err)
-	require.ErrorIs(t, b.Wait(within(t, 10*time.Second)), ErrDevice)
+	require.ErrorIs(t, p.ab.Read(within(t, 10*time.Second), p.whole()), ErrDevice)
+	await(t, p.ab.Gone())
 }
 
 func TestCloseIsHeardByThePeer(t *testing.T) {
