@@ -155,11 +155,11 @@ func (c *Conn) finish(b *Batch) {
 	c.active[b.index].index = b.index
 	c.active[last] = nil
 	c.active = c.active[:last]
-	b.release()
 	if !b.told {
 		b.told = true
 		close(b.done)
 	}
+	b.release() // after it, a region that waits for its reads is closed
 }
 
 func (c *Conn) setAlarm(at time.Time) {

@@ -24,7 +24,7 @@ go_packages() {
 
 step_go_pure() {
 	local packages
-	packages=$(CGO_ENABLED=0 go_packages core | without_models)
+	packages=$(CGO_ENABLED=0 go_packages core rdma | without_models)
 	# shellcheck disable=SC2086 # a list of package names
 	CGO_ENABLED=0 go test -v -timeout 7m $packages
 }
@@ -53,8 +53,10 @@ step_go_benchmarks() {
 	local packages
 	packages=$(CGO_ENABLED=0 go_packages core | without_models)
 	# shellcheck disable=SC2086 # a list of package names
-	CGO_ENABLED=0 go test -short -run '^$' -bench . -benchtime 1x -skip '/^10000000$' -timeout 4m $packages |
-		tee "$BUILD/logs/benchmarks.txt"
+	{
+		CGO_ENABLED=0 go test -short -run '^$' -bench . -benchtime 1x -skip '/^10000000$' -timeout 4m $packages
+		go test -run '^$' -bench . -benchtime 1x -timeout 1m ./rdma
+	} | tee "$BUILD/logs/benchmarks.txt"
 	echo "summary: $(grep -c 'ns/op' "$BUILD/logs/benchmarks.txt") benchmarks"
 }
 

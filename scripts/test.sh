@@ -95,7 +95,7 @@ ending() {
 
 run_go_steps() {
 	local steps=$REPO/scripts/steps.sh
-	step 'core without cgo' 8 "$steps" go_pure
+	step 'core, rdma without cgo' 8 "$steps" go_pure
 	step 'models' 8 "$steps" models
 	step 'capi' 8 "$steps" go_cgo
 	step 'race detector' 10 "$steps" go_race
