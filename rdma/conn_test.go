@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"moorage/rdma/internal/ibv"
+	"moorage/rdma/internal/shim"
 )
 
 func TestReadsCopyBytes(t *testing.T) {
@@ -288,6 +289,7 @@ func TestDeviceRemoval(t *testing.T) {
 func TestEvents(t *testing.T) {
 	for kind, want := range map[ibv.EventType]error{
 		ibv.EventQPFatal: ErrDevice, ibv.EventQPAccess: ErrPeerLost, ibv.EventPortError: ErrPeerLost,
+		ibv.EventCQError: ErrDevice,
 	} {
 		p := newPair(t, 4096, ConnOptions{QueuePairs: 3}, nil)
 		p.f.event(0, int32(kind))
@@ -411,6 +413,36 @@ func TestConnectionsBeyondACompletionQueue(t *testing.T) {
 	require.Len(t, a.pollers, 5)
 	_, _, err, _ := tryConnect(t, a, b, ConnOptions{Depth: 65}, ConnOptions{})
 	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// Completions that belong to nobody: of a queue pair that is gone, of a slot that has another one now, of a read that has ended.
+func TestStaleCompletions(t *testing.T) {
+	p := newPair(t, 4096, ConnOptions{}, nil)
+	q := p.ab.queues[0]
+	b := newBareOn(t, p.a, q.poller.cq)
+	poster, err := shim.NewPoster()
+	require.NoError(t, err)
+	defer poster.Close()
+	for i, id := range []uint64{200 << 48, q.base + 1<<32, q.base | 7, ^uint64(0)} {
+		b.read.ID, b.read.Signaled = id, 1
+		_, err := poster.Post(b.qp, []shim.Read{b.read})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return p.a.Stats().Stale == uint64(i+1) }, 5*time.Second, time.Millisecond, "%#x", id)
+	}
+	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
+	require.Equal(t, p.from, p.to)
+}
+
+func TestSequenceNumbersWrap(t *testing.T) {
+	p := newPair(t, 1<<20, ConnOptions{Depth: 48}, nil)
+	p.ab.mu.Lock()
+	p.ab.queues[0].head, p.ab.queues[0].tail = ^uint32(0)-100, ^uint32(0)-100
+	p.ab.mu.Unlock()
+	require.NoError(t, p.ab.Read(within(t, 5*time.Second), p.parts(1<<10)))
+	require.Equal(t, p.from, p.to)
+	p.ab.mu.Lock()
+	defer p.ab.mu.Unlock()
+	require.EqualValues(t, 923, p.ab.queues[0].tail)
 }
 
 func TestErrorTexts(t *testing.T) {

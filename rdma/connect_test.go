@@ -117,3 +117,24 @@ func TestPeerVanishes(t *testing.T) {
 	require.ErrorIs(t, p.ba.Err(), ErrPeerLost)
 	require.NoError(t, p.source.Close(within(t, time.Second)))
 }
+
+// A domain that is closed meanwhile waits for calls under way, and lets no new ones in.
+func TestCloseWaitsForConnect(t *testing.T) {
+	d := open(t, provider(t), "", DomainOptions{})
+	mine, theirs := ends(t)
+	defer theirs.Close()
+	connected := make(chan error, 1)
+	go func() {
+		_, err := d.Connect(context.Background(), mine, ConnOptions{Handshake: 100 * time.Millisecond})
+		connected <- err
+	}()
+	_, _, err := readFrame(theirs) // it has greeted
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	select {
+	case err := <-connected:
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(5 * time.Second):
+		t.Fatal("closed under a call")
+	}
+}

@@ -22,19 +22,21 @@ type bare struct {
 
 func newBare(t testing.TB, f *fake) *bare {
 	d := open(t, f, "fake0", DomainOptions{})
-	b := &bare{bytes: memory(t, 8192)}
-	var err error
-	b.cq, err = d.verbs.CreateCQ(d.context, 256, 0)
+	cq, err := d.verbs.CreateCQ(d.context, 256, 0)
 	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.verbs.DestroyCQ(cq)) })
+	return newBareOn(t, d, cq)
+}
+
+func newBareOn(t testing.TB, d *Domain, cq ibv.CQ) *bare {
+	b := &bare{bytes: memory(t, 8192), cq: cq}
+	var err error
 	b.qp, err = d.verbs.CreateQP(d.pd, &ibv.QPInitAttr{SendCQ: b.cq, RecvCQ: b.cq, Type: ibv.TypeRC,
 		Cap: ibv.QPCap{MaxSendWR: 256, MaxSendSGE: 1}})
 	require.NoError(t, err)
 	r := register(t, d, b.bytes, LocalTarget|RemoteRead)
 	b.read = shim.Read{Local: r.addr, Remote: r.addr + 4096, Len: 8, LKey: r.mr.LKey, RKey: r.mr.RKey}
-	t.Cleanup(func() {
-		require.NoError(t, d.verbs.DestroyQP(b.qp))
-		require.NoError(t, d.verbs.DestroyCQ(b.cq))
-	})
+	t.Cleanup(func() { require.NoError(t, d.verbs.DestroyQP(b.qp)) })
 	c := &Conn{domain: d, queues: []*queue{{qp: b.qp}}, peer: &hello{mtu: 3, reads: 1, queues: []address{{b.qp.Number(), 1}}}}
 	require.NoError(t, c.options.complete())
 	gid, err := d.verbs.QueryGIDOnly(d.context, 1, 1)

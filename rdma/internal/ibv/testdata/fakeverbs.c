@@ -411,7 +411,7 @@ int ibv_query_port(struct ibv_context *context, uint8_t port, struct _compat_ibv
 }
 
 int ibv_query_gid(struct ibv_context *context, uint8_t port, int index, union ibv_gid *gid) {
-	if (set.gid_errno || port != 1 || index > 3)
+	if ((set.gid_errno && set.gid_errno != ENOSYS) || port != 1 || index > 3)
 		return -1;
 	memset(gid, 0, sizeof *gid);
 	if (index == 1 || set.link_layer == IBV_LINK_LAYER_INFINIBAND)
@@ -424,8 +424,10 @@ int _ibv_query_gid_ex(struct ibv_context *context, uint32_t port, uint32_t index
 	if (size != sizeof *e || flags)
 		return EINVAL;
 	memset(e, 0, sizeof *e);
+	if (set.gid_errno)
+		return (int)set.gid_errno;
 	if (ibv_query_gid(context, (uint8_t)port, (int)index, &e->gid))
-		return set.gid_errno ? (int)set.gid_errno : ENODATA;
+		return ENODATA;
 	e->gid_index = index;
 	e->port_num = port;
 	e->gid_type = (uint32_t)set.gid_type;
@@ -745,7 +747,7 @@ void fake_event(int device, int type) {
 			continue;
 		if (type == IBV_EVENT_DEVICE_FATAL)
 			c->dead = 1;
-		if (type != IBV_EVENT_QP_FATAL && type != IBV_EVENT_QP_ACCESS_ERR) {
+		if (type != IBV_EVENT_QP_FATAL && type != IBV_EVENT_QP_ACCESS_ERR && type != IBV_EVENT_CQ_ERR) {
 			e.element.port_num = 1;
 			if (write(c->events[1], &e, sizeof e) != sizeof e)
 				abort();
@@ -754,7 +756,10 @@ void fake_event(int device, int type) {
 		for (int j = 0; j < QPS; j++)
 			if (qps[j] && qps[j]->qp.context == &c->context) {
 				e.element.qp = &qps[j]->qp;
-				qps[j]->events++;
+				if (type == IBV_EVENT_CQ_ERR)
+					e.element.cq = qps[j]->qp.send_cq;
+				else
+					qps[j]->events++;
 				if (write(c->events[1], &e, sizeof e) != sizeof e)
 					abort();
 			}
