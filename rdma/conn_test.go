@@ -216,7 +216,8 @@ func TestDroppedCompletion(t *testing.T) {
 			t.Fatal("done before its time")
 		case <-time.After(10 * time.Millisecond):
 		}
-		err = b.Wait(within(t, 5*time.Second))
+		await(t, b.Done()) // with nobody waiting
+		err = b.Wait(context.Background())
 		require.ErrorIs(t, err, ErrDeadline)
 		require.False(t, Retryable(err))
 		await(t, p.ab.Gone())
@@ -431,6 +432,16 @@ func TestStaleCompletions(t *testing.T) {
 	}
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
 	require.Equal(t, p.from, p.to)
+
+	// The number of a read that is under way, of another generation.
+	p.f.with(t, "drop", 1)
+	late, err := p.ab.Submit(within(t, time.Minute), p.whole())
+	require.NoError(t, err)
+	b.read.ID = (q.base + 1<<32) | 1
+	_, err = poster.Post(b.qp, []shim.Read{b.read})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.a.Stats().Stale == 5 }, 5*time.Second, time.Millisecond)
+	require.False(t, isClosed(late.Done()))
 }
 
 func TestSequenceNumbersWrap(t *testing.T) {
