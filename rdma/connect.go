@@ -132,8 +132,7 @@ func (d *Domain) newConn(control net.Conn, o ConnOptions) (*Conn, error) {
 func (c *Conn) abandon(cause error) error {
 	if !errors.Is(cause, ErrRefused) {
 		_ = c.control.SetDeadline(time.Now().Add(time.Second))
-		text := cause.Error()
-		_ = writeFrame(c.control, frameRefuse, []byte(text[:min(len(text), maxRefusal)]))
+		_ = refuse(c.control, cause)
 	}
 	_ = c.control.Close()
 	c.mu.Lock()
@@ -302,6 +301,7 @@ func (c *Conn) connectQueues(mine *hello, e end) error {
 		}
 		err := c.domain.verbs.ModifyQP(q.qp, &attr, ibv.AttrState|ibv.AttrAV|ibv.AttrPathMTU|ibv.AttrDestQPN|ibv.AttrRQPSN|
 			ibv.AttrMaxDestReadAtomic|ibv.AttrMinRNRTimer)
+		c.domain.routed(e.gid.gid, err == nil)
 		if err != nil {
 			return fmt.Errorf("%w: from %s to %s: %w", ErrPeerLost, e.gid.addr(), candidate{gid: c.peer.gid}.addr(),
 				called("ibv_modify_qp to RTR", err))

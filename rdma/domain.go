@@ -56,6 +56,7 @@ type Domain struct {
 	regions    map[*Region]struct{}
 	pollers    []*poller
 	buried     []*Conn // that could not destroy all queue pairs
+	avoided    map[ibv.GID]int
 }
 
 // Open opens the device of that name; the empty name means the first one with an active port.
@@ -63,7 +64,8 @@ func (l *Library) Open(name string, o DomainOptions) (*Domain, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	d := &Domain{library: l, verbs: l.verbs, options: o, conns: map[*Conn]struct{}{}, regions: map[*Region]struct{}{}}
+	d := &Domain{library: l, verbs: l.verbs, options: o, conns: map[*Conn]struct{}{}, regions: map[*Region]struct{}{},
+		avoided: map[ibv.GID]int{}}
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("epoch: %w", err)

@@ -98,7 +98,21 @@ func (d *Domain) chooseGID(infiniBand bool, tableLength int, local, peer netip.A
 	if len(ranked) == 0 {
 		return candidate{}, fmt.Errorf("%w: port %d of %s has no RoCE v2 address on an interface that is up", ErrPeerLost, d.port, d.name)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slices.SortStableFunc(ranked, func(a, b candidate) int { return cmp.Compare(d.avoided[a.gid], d.avoided[b.gid]) })
 	return ranked[0], nil
+}
+
+// routed notes whether a way from this address could be set up. Those that failed come after the others next time.
+func (d *Domain) routed(g ibv.GID, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if ok {
+		delete(d.avoided, g)
+	} else {
+		d.avoided[g]++
+	}
 }
 
 // readGIDs reads the table. Empty entries are left out; at the first that cannot be read it stops.

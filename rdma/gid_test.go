@@ -74,6 +74,23 @@ func TestGIDByName(t *testing.T) {
 	require.ErrorIs(t, errb, ErrRefused)
 }
 
+// An address from which no way can be set up is not tried first again, by either end.
+func TestNextGID(t *testing.T) {
+	f := provider(t)
+	f.with(t, "gids", 2)
+	f.with(t, "bad_gid", 1)
+	a, b := open(t, f, "fake0", DomainOptions{}), open(t, f, "fake1", DomainOptions{})
+	_, _, erra, errb := tryConnect(t, a, b, ConnOptions{}, ConnOptions{})
+	require.ErrorIs(t, errb, ErrPeerLost)
+	require.ErrorIs(t, errb, syscall.ETIMEDOUT)
+	require.ErrorContains(t, errb, "from 127.0.0.2 to 127.0.0.1")
+	require.ErrorContains(t, erra, "refused this time")
+	require.True(t, Retryable(erra))
+	_, _, erra, _ = tryConnect(t, a, b, ConnOptions{}, ConnOptions{})
+	require.ErrorContains(t, erra, "from 127.0.0.1 to 127.0.1.2", "now it is the other end that finds out")
+	connect(t, a, b, ConnOptions{}, ConnOptions{})
+}
+
 func TestOnlyRoCEv1(t *testing.T) {
 	f := provider(t)
 	f.with(t, "gid_type", ibv.GIDTypeRoCEv1)

@@ -13,7 +13,7 @@ import (
 const (
 	frameHello  = 1
 	frameReady  = 2 // no body
-	frameRefuse = 3 // a text
+	frameRefuse = 3 // one byte: 1 when another attempt may succeed; a text
 	frameBye    = 4 // no body
 
 	protocolMagic   = 0x4d6f6f72
@@ -169,9 +169,31 @@ func readKind(r io.Reader, want byte) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case kind == frameRefuse:
-		return nil, fmt.Errorf("%w: %q", ErrRefused, body[:min(len(body), maxRefusal)])
+		return nil, refusal(body)
 	case kind != want:
 		return nil, fmt.Errorf("%w: message %d instead of %d", ErrProtocol, kind, want)
 	}
 	return body, nil
+}
+
+// refuse tells the other end why there will be no connection.
+func refuse(w io.Writer, cause error) error {
+	text := cause.Error()
+	body := []byte{0}
+	if Retryable(cause) {
+		body[0] = 1
+	}
+	return writeFrame(w, frameRefuse, append(body, text[:min(len(text), maxRefusal)]...))
+}
+
+// refusal is the error of the end that was refused.
+func refusal(body []byte) error {
+	if len(body) == 0 {
+		return ErrRefused
+	}
+	text := body[1:min(len(body), 1+maxRefusal)]
+	if body[0] == 1 {
+		return fmt.Errorf("%w: refused this time: %q", ErrPeerLost, text)
+	}
+	return fmt.Errorf("%w: %q", ErrRefused, text)
 }

@@ -68,10 +68,19 @@ func TestHelloBelievesNothing(t *testing.T) {
 
 func TestFrames(t *testing.T) {
 	var b bytes.Buffer
-	require.NoError(t, writeFrame(&b, frameRefuse, []byte("no \x1b[31mroom")))
+	require.NoError(t, writeFrame(&b, frameRefuse, []byte("\x00no \x1b[31mroom")))
 	_, err := readKind(bytes.NewReader(b.Bytes()), frameHello)
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, `no \x1b[31mroom`, "quoted")
+	b.Reset()
+	require.NoError(t, refuse(&b, ErrPeerLost))
+	_, err = readKind(&b, frameHello)
+	require.True(t, Retryable(err), "it may work next time")
+	require.NoError(t, refuse(&b, ErrInvalid))
+	_, err = readKind(&b, frameHello)
+	require.False(t, Retryable(err))
+	_, err = readKind(bytes.NewReader([]byte{0, 0, 0, 1, frameRefuse}), frameHello)
+	require.ErrorIs(t, err, ErrRefused)
 	_, err = readKind(bytes.NewReader([]byte{0, 0, 0, 1, 9}), frameHello)
 	require.ErrorIs(t, err, ErrProtocol)
 	for _, head := range [][]byte{{0, 0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff, 1}, binary.BigEndian.AppendUint32(nil, maxFrame+1)} {

@@ -25,7 +25,7 @@ enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
 // Settings. A fault that counts is taken once for each unit; an errno stays until it is taken back.
 #define SETTINGS(X)                                                                                                        \
 	X(devices, DEVICES) X(list_errno, 0) X(port_state, IBV_PORT_ACTIVE) X(link_layer, IBV_LINK_LAYER_ETHERNET)             \
-	X(gid_errno, 0) X(gid_type, IBV_GID_TYPE_ROCE_V2)                                                                     \
+	X(gid_errno, 0) X(gid_type, IBV_GID_TYPE_ROCE_V2) X(gids, 1) X(bad_gid, 0)                                                                     \
 	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16)                  \
 	X(open_errno, 0) X(pd_errno, 0) X(channel_errno, 0) X(cq_errno, 0) X(qp_errno, 0)                                     \
 	X(reg_errno, 0) X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
@@ -176,6 +176,8 @@ static struct qp *peer_of(struct qp *q) {
 	if (p->qp.state != IBV_QPS_RTR && p->qp.state != IBV_QPS_RTS)
 		return NULL;
 	address_of(((struct context *)p->qp.context)->index, &gid);
+	if (set.gids == 2)
+		gid.raw[14] = q->dgid.raw[14];
 	return memcmp(&gid, &q->dgid, sizeof gid) ? NULL : p;
 }
 
@@ -414,8 +416,10 @@ int ibv_query_gid(struct ibv_context *context, uint8_t port, int index, union ib
 	if ((set.gid_errno && set.gid_errno != ENOSYS) || port != 1 || index > 3)
 		return -1;
 	memset(gid, 0, sizeof *gid);
-	if (index == 1 || set.link_layer == IBV_LINK_LAYER_INFINIBAND)
+	if ((index >= 1 && index <= set.gids) || set.link_layer == IBV_LINK_LAYER_INFINIBAND)
 		address_of(((struct context *)context)->index, gid);
+	if (index == 2 && set.gids == 2)
+		gid->raw[14] = 1; // 127.0.1.1 and .2
 	return 0;
 }
 
@@ -654,6 +658,8 @@ static int step(struct qp *q, struct ibv_qp_attr *a, int mask) {
 		if (q->qp.state != IBV_QPS_INIT || mask != rtr || (int)a->path_mtu < IBV_MTU_256 || a->path_mtu > IBV_MTU_1024 ||
 		    a->max_dest_rd_atomic > set.max_reads || a->ah_attr.port_num != 1)
 			return EINVAL;
+		if (set.bad_gid && a->ah_attr.grh.sgid_index == set.bad_gid)
+			return ETIMEDOUT;
 		q->dest = a->dest_qp_num;
 		if (a->ah_attr.is_global) {
 			q->dgid = a->ah_attr.grh.dgid;
