@@ -144,7 +144,6 @@ static void push(struct qp *q, struct request *r, int status) {
 	wc->vendor_err = status ? 0x77 : 0;
 	if (c->armed && c->cq.channel) {
 		c->armed = 0;
-		c->events++;
 		if (write(((int *)(c->cq.channel + 1))[0], &c, sizeof c) != sizeof c)
 			abort();
 	}
@@ -576,6 +575,7 @@ int ibv_get_cq_event(struct ibv_comp_channel *ch, struct ibv_cq **cq, void **use
 	struct cq *c;
 	if (read(ch->fd, &c, sizeof c) != sizeof c)
 		return -1;
+	LOCKED { c->events++; } // those that nobody has read need no acknowledgement
 	*cq = &c->cq;
 	*user = c->cq.cq_context;
 	return 0;
