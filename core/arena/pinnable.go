@@ -27,8 +27,13 @@ func (a *Arena) Pinnable(off, n uint64) (addr uintptr, done func() error, err er
 }
 
 // warmFree touches the free pages of a range that are cold, and remembers it: else trim would not give back what a
-// device has made the kernel allocate.
+// device has made the kernel allocate. It does not wait for another sweep, which may take long; then trim learns of these
+// pages when they are next used.
 func (a *Arena) warmFree(off, n uint64) error {
+	if !a.sweep.turn.TryLock() {
+		return a.roomFor(a.coldBytes(off, n))
+	}
+	defer a.sweep.turn.Unlock()
 	err := a.eachIn(off, off+n, false, fillStep, func(at, n uint64) (uint64, error) {
 		if a.stop.Load() {
 			return 0, fail("pin", ErrClosed)
@@ -45,6 +50,17 @@ func (a *Arena) warmFree(off, n uint64) error {
 		return nil // the device does it
 	}
 	return err
+}
+
+// coldBytes is how many bytes of a range were never touched.
+func (a *Extents) coldBytes(off, n uint64) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n == 0 || a.closed || off > a.size || n > a.size-off {
+		return 0
+	}
+	lo, hi := a.pages.span(off, n)
+	return a.pages.countCold(lo, hi) << a.pages.shift
 }
 
 // mapAgain maps a part of the memfd a fourth time. No child may inherit it: it could write to its parent's memory.

@@ -81,3 +81,17 @@ func TestPinnableOfAnotherFile(t *testing.T) {
 	require.NoError(t, other.Close())
 	require.NoError(t, a.Close())
 }
+
+// TestPinnableDoesNotWait for a sweep, which may go through the whole region.
+func TestPinnableDoesNotWait(t *testing.T) {
+	a, err := Open(Options{Size: 1 << 20})
+	require.NoError(t, err)
+	a.sweep.turn.Lock()
+	require.Equal(t, a.Size(), a.coldBytes(0, a.Size()))
+	_, done, err := a.Pinnable(0, a.Size())
+	require.NoError(t, err)
+	require.NoError(t, done())
+	a.sweep.turn.Unlock()
+	require.NoError(t, a.Close())
+	require.Zero(t, a.coldBytes(0, 4096))
+}

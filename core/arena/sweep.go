@@ -51,13 +51,13 @@ func (s *sweep) await() bool {
 // the other one. The pages are nobody's while work runs, and the lock is not
 // held. It ends early when work returns an error.
 func (a *Extents) each(warm bool, step uint64, work func(off, n uint64) (done uint64, err error)) error {
+	a.sweep.turn.Lock()
+	defer a.sweep.turn.Unlock()
 	return a.eachIn(0, noLimit, warm, step, work)
 }
 
-// eachIn is each for what lies in from … end, which are whole pages.
+// eachIn is each for what lies in from … end, which are whole pages. turn is locked.
 func (a *Extents) eachIn(from, end uint64, warm bool, step uint64, work func(off, n uint64) (done uint64, err error)) error {
-	a.sweep.turn.Lock()
-	defer a.sweep.turn.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {

@@ -86,8 +86,9 @@ func (r *Registry) acquireStore(a *Attached, off, n uint64, pieces []Piece) ([]P
 }
 
 // Guard is asked before free pages of the store, n bytes at off, are given back to the system: their slab is deregistered,
-// and stays so until done is called. ok is false while a transfer is in flight there, and when it cannot be deregistered: then
-// nothing may be given back, because a device would go on using the old pages.
+// and stays so until done is called. ok is false while a transfer is in flight there, while it is being registered, and
+// when it cannot be deregistered: then nothing may be given back, because a device would go on using the old pages.
+// It does not wait: who registers a slab may wait for whoever gives pages back.
 func (r *Registry) Guard(off, n uint64) (done func(), ok bool) {
 	r.slabs.making.RLock()
 	list := r.slabs.list.Load()
@@ -104,7 +105,10 @@ func (r *Registry) Guard(off, n uint64) (done func(), ok bool) {
 	}
 	for i := off / r.slabs.size; i <= (off+n-1)/r.slabs.size; i++ {
 		s := &(*list)[i]
-		s.mu.Lock()
+		if !s.mu.TryLock() {
+			done()
+			return nil, false
+		}
 		if !s.gate.shutIfEmpty() {
 			s.mu.Unlock()
 			done()

@@ -1,0 +1,23 @@
+package core
+
+import "unsafe"
+
+// ringEntry is one submission of io_uring.
+type ringEntry struct {
+	op, flags uint8
+	prio      uint16
+	fd        int32
+	off, addr uint64
+	n, rw     uint32
+	user      uint64
+	slot      uint16
+	_         [22]byte
+}
+
+func placeOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
+
+func bytesOfEntry(e *ringEntry) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(e)), unsafe.Sizeof(*e))
+}
+
+func wordAt(m []byte, off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&m[off])) }
