@@ -45,6 +45,8 @@ type Options struct {
 
 // Registration is a range that the caller registered. It lives until Release.
 type Registration struct {
+	Tag atomic.Uint64 // whatever the one who registered it wants to find again
+
 	registry *Registry
 	id       uint64
 	span     span
