@@ -27,7 +27,7 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
         )
     )
     if measured.by_ranges:
-        rows: list[Sequence[str]] = [(f"{count}", duration(ns)) for count, ns in measured.by_ranges]
+        rows: list[Sequence[str]] = [(f"{count}", _call(ns)) for count, ns in measured.by_ranges]
         shown.append(Table("One range of 64 KiB more", ("registered before", "pin"), rows))
     if measured.by_threads:
         rows = [(f"{n}", f"{rate:.0f}", f"{gain:.2f}") for n, rate, gain in measured.by_threads]
@@ -43,10 +43,15 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
 
 def _row(row: Row) -> Sequence[str]:
     return (
-        row.kind, size(row.size), duration(row.pin), duration(row.unpin), duration(row.pin_untouched),
+        row.kind, size(row.size), _call(row.pin), _call(row.unpin), _call(row.pin_untouched),
         f"{row.faults_untouched:.0f}", duration(row.touch), duration(row.copy_warm), duration(row.copy_fresh),
         f"{row.faults_fresh:.0f}", f"{row.registered(1) / row.copy_warm:.2f}",
     )  # fmt: skip
+
+
+def _call(ns: float) -> str:
+    """Of what remains of a call when the empty call is taken off, this much can be told."""
+    return duration(ns) if ns >= 100 else "< 100 ns"
 
 
 def _even(one: BreakEven) -> str:
