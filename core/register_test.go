@@ -200,3 +200,21 @@ func invalidate(t *testing.T, at uintptr) unix.Errno {
 	_, _, errno := unix.Syscall(unix.SYS_MSYNC, at, 4096, unix.MS_INVALIDATE)
 	return errno
 }
+
+// TestUnmapUnderADevice: a transfer that holds no view, which is a bug of its caller, keeps the memory mapped.
+func TestUnmapUnderADevice(t *testing.T) {
+	s, err := Open(Options{Capacity: 1 << 20})
+	require.NoError(t, err)
+	a, err := s.Attach(&counted{})
+	require.NoError(t, err)
+	pieces, err := s.Registry().Acquire(a, s.Region().WriterAddr(0), 4096, nil)
+	require.NoError(t, err)
+	require.NoError(t, s.Close(true))
+	require.Eventually(t, s.isUnmapped, 10*time.Second, time.Millisecond)
+	s.drains.mu.Lock() // it has been tried
+	s.drains.mu.Unlock()
+	require.NotZero(t, s.Region().WriterAddr(0))
+	require.NotZero(t, leftRegions())
+	pieces[0].End()
+	require.NoError(t, s.unmap())
+}
