@@ -23,12 +23,18 @@ type ring struct {
 	slots   []bool
 }
 
-type ringParams struct {
-	sqEntries, cqEntries, flags, sqThreadCPU, sqThreadIdle, features, wqFD uint32
-	_                                                                      [3]uint32
-	sq                                                                     [10]uint32 // head, tail, mask, entries, flags, dropped, array, …
-	cq                                                                     [10]uint32 // head, tail, mask, entries, overflow, cqes, …
-}
+// ringParams are what the kernel says of a ring, in words of 4 bytes: its features, and where things lie in the queues.
+type ringParams [30]uint32
+
+const (
+	ringFeatures = 5
+	sqTail       = 11
+	sqMask       = 12
+	sqArray      = 16
+	cqHead       = 20
+	cqMask       = 22
+	cqEntries    = 25
+)
 
 type ringBuffer struct {
 	ring *ring
@@ -64,7 +70,7 @@ func openRing(t *testing.T) *ring {
 	}
 	runtime.KeepAlive(&sparse)
 	var err error
-	if r.memory, err = unix.Mmap(r.fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil || r.params.features&1 == 0 {
+	if r.memory, err = unix.Mmap(r.fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil || r.params[ringFeatures]&1 == 0 {
 		t.Skipf("probed the queues of io_uring in one mapping: %v", err)
 	}
 	r.entries, err = unix.Mmap(r.fd, 0x10000000, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -136,15 +142,13 @@ func (r *ring) send(t *testing.T, p registry.Piece) []byte {
 	b := p.Region.(*ringBuffer)
 	e := ringEntry{op: ringWriteFixed, fd: int32(r.file.Fd()), addr: uint64(p.Addr + b.off), n: uint32(p.Size), slot: uint16(b.slot)}
 	copy(r.entries, bytesOfEntry(&e))
-	sq, cq := r.params.sq, r.params.cq
-	tail := wordAt(r.memory, sq[1])
-	*wordAt(r.memory, sq[6]+4*(*tail&*wordAt(r.memory, sq[2]))) = 0
-	*tail++
+	at := func(what int) *uint32 { return wordAt(r.memory, r.params[what]) }
+	*wordAt(r.memory, r.params[sqArray]+4*(*at(sqTail)&*at(sqMask))) = 0 // names the first entry
+	*at(sqTail)++
 	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 1, 1, 1, 0, 0)
 	require.Zero(t, errno)
-	head := wordAt(r.memory, cq[0])
-	result := int32(*wordAt(r.memory, cq[5]+16*(*head&*wordAt(r.memory, cq[2]))+8))
-	*head++
+	result := int32(*wordAt(r.memory, r.params[cqEntries]+16*(*at(cqHead)&*at(cqMask))+8))
+	*at(cqHead)++
 	require.Equal(t, int32(p.Size), result)
 	got := make([]byte, p.Size)
 	_, err := r.file.ReadAt(got, 0)

@@ -14,7 +14,13 @@ type ringEntry struct {
 	_         [22]byte
 }
 
-func placeOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
+// placeOf is an address for the kernel. What lies there is on the heap from then on: a stack may move.
+func placeOf[T any](p *T) uintptr {
+	placed = p
+	return uintptr(unsafe.Pointer(p))
+}
+
+var placed any
 
 func bytesOfEntry(e *ringEntry) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(e)), unsafe.Sizeof(*e))

@@ -343,6 +343,7 @@ func TestCloseEndsWhatIsIdle(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	require.ErrorIs(t, r.CloseMemory(), ErrInUse)
 	_, err = r.Acquire(devices[0], 1<<40, 1, nil)
+	require.ErrorIs(t, err, ErrClosed)
 	undo(store, 0)
 	require.NoError(t, r.CloseMemory())
 	undo(pieces, 0)

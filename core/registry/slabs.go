@@ -62,17 +62,26 @@ func (s *slabs) pin(one *span) (uintptr, func() error, error) {
 	return s.memory.Pinnable(uint64(one.start-s.memory.WriterAddr(0)), uint64(one.size))
 }
 
-// acquire gives the pieces of n bytes of the store at off.
+// enter goes in by a slab's gate. When that is shut, pages are being given back under the mutex, which does not take long.
+func (r *Registry) enter(s *span) bool {
+	for closed := r.slabsClosed.Load(); !closed; {
+		if s.gate.enter() {
+			return true
+		}
+		s.mu.Lock()
+		closed = r.slabsClosed.Load()
+		s.mu.Unlock()
+	}
+	return false
+}
+
+// acquireStore gives the pieces of n bytes of the store at off.
 func (r *Registry) acquireStore(a *Attached, off, n uint64, pieces []Piece) ([]Piece, error) {
 	list, had := *r.slabs.list.Load(), len(pieces)
 	for n > 0 {
 		s := &list[off/r.slabs.size]
-		for r.slabsClosed.Load() || !s.gate.enter() {
-			if r.slabsClosed.Load() {
-				return undo(pieces, had), fail("acquire", ErrClosed)
-			}
-			s.mu.Lock() // pages are being given back; that does not take long
-			s.mu.Unlock()
+		if !r.enter(s) {
+			return undo(pieces, had), fail("acquire", ErrClosed)
 		}
 		part := min(n, r.slabs.size-off%r.slabs.size)
 		p, err := r.piece(a, s, r.slabs.memory.WriterAddr(off), part)
