@@ -65,6 +65,10 @@ int32_t moorgo_list_keys(uint64_t store, moor_cbytes prefix, uint64_t prefix_siz
                          uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
 int32_t moorgo_list_borrows(uint64_t store, void *buffer, uint64_t buffer_size, moor_borrow *borrows,
                             uint64_t borrows_size, uint64_t *count_out, uint64_t *bytes_out);
+/* Addresses go as numbers: nothing looks at what is there. */
+int32_t moorgo_register(uint64_t store, uint64_t data, uint64_t size, uint32_t flags, uint64_t *registration_out);
+int32_t moorgo_registration_release(uint64_t registration, uint64_t timeout_ns);
+int32_t moorgo_find_registration(uint64_t store, uint64_t data, uint64_t size, moor_registration_info *info_out);
 int32_t moorgo_get_stats(uint64_t store, moor_stats *stats_out);
 int32_t moorgo_trim(uint64_t store, uint64_t *freed_out);
 int32_t moorgo_import_safetensors(uint64_t store, moor_cstring path, moor_cbytes prefix, uint64_t prefix_size,

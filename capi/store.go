@@ -86,6 +86,10 @@ func moorgo_get_stats(id C.uint64_t, out *C.moor_stats) (st C.int32_t) {
 		adopt_copies: C.uint64_t(v.AdoptCopies), bytes_copied_in: C.uint64_t(v.CopiedIn),
 		bytes_copied_out: C.uint64_t(v.CopiedOut), window_copies: C.uint64_t(v.WindowCopies),
 		protected_extents: C.uint64_t(v.Protected), last_seq: C.uint64_t(v.LastSeq),
+		registrations: C.uint64_t(v.Registered.Registrations), registered_bytes: C.uint64_t(v.Registered.Bytes),
+		locked_bytes: C.uint64_t(v.Registered.LockedBytes), devices: C.uint64_t(v.Registered.Devices),
+		slab_bytes: C.uint64_t(v.Registered.SlabBytes), device_registrations: C.uint64_t(v.Registered.Registered),
+		register_ns: C.uint64_t(v.Registered.Time),
 	}
 	return C.MOOR_OK
 }

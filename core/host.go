@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moorage/core/arena/cell"
+	"moorage/core/registry"
 	"moorage/core/tensor"
 )
 
@@ -33,6 +34,8 @@ type Host struct {
 	copy      Copy
 	nextChild func() (Child, bool)
 
+	locks *registry.Locks
+
 	unended   atomic.Int64
 	protected atomic.Int64 // extents of all stores whose writer's pages are read-only
 
@@ -51,7 +54,9 @@ func NewHost(words *cell.Process, copy Copy, nextChild func() (Child, bool)) *Ho
 	if copy == nil {
 		copy = copyGo
 	}
-	return &Host{words: words, copy: copy, nextChild: nextChild, stores: map[*Store]struct{}{}}
+	return &Host{
+		words: words, copy: copy, nextChild: nextChild, locks: registry.NewLocks(), stores: map[*Store]struct{}{},
+	}
 }
 
 var defaultHost = sync.OnceValue(func() *Host { return NewHost(nil, nil, nil) })

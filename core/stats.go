@@ -7,6 +7,7 @@ import (
 
 	"moorage/core/arena/cell"
 	"moorage/core/index"
+	"moorage/core/registry"
 )
 
 const flagAdopted = cell.FlagAdopted
@@ -26,6 +27,8 @@ type Stats struct {
 	Adoptions, AdoptCopies                 uint64
 	CopiedIn, CopiedOut                    uint64
 	Protected, LastSeq                     uint64
+
+	Registered registry.Stats
 }
 
 // Stats looks at everything once. The figures are not of one moment. Borrowed ones cost a walk over all records.
@@ -45,6 +48,7 @@ func (s *Store) Stats() (Stats, error) {
 		CopiedIn: s.counters.copiedIn.Load(), CopiedOut: s.control.CopiedOut.Load(),
 		Adoptions: s.counters.adoptions.Load(), AdoptCopies: s.counters.adoptCopies.Load(),
 		Protected: uint64(s.counters.protected.Load()), LastSeq: s.seq.Load(),
+		Registered: s.registry.Stats(),
 	}
 	asked := s.control.Asked.Load() // before the gets, of which it is a part
 	var err error

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"moorage/core/arena"
 	"moorage/core/arena/cell"
 	"moorage/core/index"
+	"moorage/core/registry"
 )
 
 // Store is a set of named objects in memory that never moves. See the package comment.
@@ -41,6 +43,13 @@ type Store struct {
 	sets       sets
 	waits      waits
 	borrowSeen borrowSeen
+
+	registry *registry.Registry
+	warming  struct { // registering all memory ahead of its use
+		ctx   context.Context
+		stop  context.CancelFunc
+		tasks sync.WaitGroup
+	}
 }
 
 // drains is the state of taking cells back. One drain at a time.
@@ -83,12 +92,15 @@ func (s *Store) open(tracker arena.Tracker, names index.Options) (err error) {
 			return err
 		}
 	}
+	guard := func(off, n uint64) (func(), bool) { return s.registry.Guard(off, n) }
 	s.arena, err = arena.Open(arena.Options{
-		Size: s.opts.Capacity, HugePages: s.opts.HugePages, Prefault: s.opts.Prefault, Tracker: tracker,
+		Size: s.opts.Capacity, HugePages: s.opts.HugePages, Prefault: s.opts.Prefault, Tracker: tracker, TrimGuard: guard,
 	})
 	if err != nil {
 		return fmt.Errorf("capacity %d: %w", s.opts.Capacity, err)
 	}
+	s.registry = registry.New(s.host.locks, s.arena)
+	s.warming.ctx, s.warming.stop = context.WithCancel(context.Background())
 	s.opts.Capacity = s.arena.Size()
 	s.policy.init(s)
 	s.reserved.init()
@@ -100,6 +112,8 @@ func classify(err error) error {
 	for _, c := range []struct{ from, to error }{
 		{arena.ErrMemoryLimit, ErrMemory}, {arena.ErrMetadata, ErrMemory}, {index.ErrNoMemory, ErrMemory},
 		{arena.ErrHugePages, ErrHugePages}, {arena.ErrOption, ErrInvalid}, {arena.ErrNoSpace, ErrCapacity},
+		{registry.ErrMemlock, ErrMemory}, {registry.ErrInvalid, ErrInvalid}, {registry.ErrClosed, ErrClosed},
+		{registry.ErrInUse, ErrTimeout},
 	} {
 		if errors.Is(err, c.from) {
 			return fmt.Errorf("%w: %w", c.to, err)
@@ -164,6 +178,9 @@ func (s *Store) finish() {
 		p.table.Close()
 		p.mu.Unlock()
 	}
+	s.warming.stop()
+	s.warming.tasks.Wait()
+	s.registry.Close()
 	wake := s.words.Wake.Load()
 	s.control.Close()
 	// From here on the memory may be unmapped at any moment.
@@ -174,8 +191,14 @@ func (s *Store) finish() {
 // unmap gives back whatever there is of the store.
 func (s *Store) unmap() error {
 	var err error
+	if s.registry != nil {
+		s.warming.stop()
+		if err = s.registry.CloseMemory(); errors.Is(err, registry.ErrInUse) {
+			return err // a device would go on in memory that is somebody else's by then
+		}
+	}
 	if s.arena != nil {
-		err = s.arena.Close()
+		err = errors.Join(err, s.arena.Close())
 	}
 	if s.heap != nil {
 		for i := range s.shards {

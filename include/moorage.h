@@ -536,6 +536,52 @@ typedef struct moor_snapshot_info {
 int32_t moor_snapshot_get_info(moor_snapshot snapshot, moor_snapshot_info *info_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
+ * Registered memory
+ *
+ * A network card moves only memory that was registered with it. Memory of the store is registered by the store, when a
+ * card first meets it. Memory of the caller is registered by the caller, once and for long: registering costs more than
+ * copying a little. Nothing is told to anybody else by it. Without a card it is bookkeeping, and MOOR_REGISTER_LOCK.
+ */
+typedef struct moor_registration {
+  uint64_t id;
+} moor_registration;
+
+#define MOOR_REGISTER_LOCK 1u /* lock its pages in memory, too (mlock) */
+
+typedef struct moor_register_options {
+  uint32_t struct_size;
+  uint32_t flags;
+} moor_register_options;
+
+/* Registers size bytes at data, which must be mapped and stay so, untouched by madvise, until moor_registration_release
+ * has returned or the store is closed. Ranges may overlap and nest; each is a registration of its own. INVALID_ARGUMENT when
+ * not all of it is mapped, or it is memory of a store. NO_MEMORY when RLIMIT_MEMLOCK is too low: the text has the limit, what
+ * was asked for, and what is used already. Pages that another registration with MOOR_REGISTER_LOCK covers, of any store,
+ * stay locked until that ends; a lock that the program made by itself ends with the first. options may be NULL. */
+int32_t moor_register_memory(moor_store store, void *data, uint64_t size, const moor_register_options *options,
+                             moor_registration *registration_out);
+/* Ends a registration, once its transfers have ended. TIMEOUT when some are in flight after timeout_ns nanoseconds (0 looks
+ * once; a very large number waits for ever): no further one begins then, the memory must stay as it is, and the call may
+ * be made again. Closing the store ends registrations, too; their handles are released all the same. */
+int32_t moor_registration_release(moor_registration registration, uint64_t timeout_ns);
+
+#define MOOR_REGISTERED_STORE 1u  /* memory of the store itself */
+#define MOOR_REGISTERED_LOCKED 2u /* registered with MOOR_REGISTER_LOCK */
+
+typedef struct moor_registration_info {
+  uint32_t struct_size;
+  uint32_t flags;
+  moor_registration registration; /* zero for memory of the store */
+  uint64_t offset;                /* of data in the registration, or in the memory of the store */
+  uint64_t size;                  /* of the registration, or of the memory of the store */
+  uint64_t in_flight;             /* transfers that use the registration at this moment */
+} moor_registration_info;
+
+/* Looks up where size bytes at data are registered. NOT_FOUND unless all of them lie in one registration, or in the
+ * store. Set struct_size before the call; it is checked. */
+int32_t moor_find_registration(moor_store store, const void *data, uint64_t size, moor_registration_info *info_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
  * Counters and upkeep
  */
 typedef struct moor_stats {
@@ -569,6 +615,13 @@ typedef struct moor_stats {
   uint64_t window_copies;    /* cow that had to copy although the object is 64 KiB or more */
   uint64_t protected_extents;
   uint64_t last_seq;
+  uint64_t registrations;        /* of memory of the caller, now */
+  uint64_t registered_bytes;     /* in them */
+  uint64_t locked_bytes;         /* of those with MOOR_REGISTER_LOCK */
+  uint64_t devices;              /* that memory can be registered with */
+  uint64_t slab_bytes;           /* of the store, registered with some device */
+  uint64_t device_registrations; /* how often memory was registered with a device */
+  uint64_t register_ns;          /* nanoseconds spent in registering, deregistering and locking */
 } moor_stats;
 
 /* Set struct_size before the call; it is checked. */

@@ -107,6 +107,7 @@ func TestOpenFailsAtEachStep(t *testing.T) {
 		nth  int
 	}{
 		{"memfd_create", 1},
+		{"fstat", 1},
 		{"ftruncate", 1},
 		{"fcntl(F_ADD_SEALS)", 1},
 		{"mmap", 1},
@@ -158,6 +159,19 @@ func TestLaterFailures(t *testing.T) {
 	try("fstat", 1, func(a *Arena) error { _, err := a.Resident(); return err })
 	try("fstat", 1, func(a *Arena) error { _, err := a.Alloc(1, false); return err })
 	try("madvise", 1, func(a *Arena) error { return a.Populate(0, 1) })
+	pin := func(a *Arena) error {
+		_, done, err := a.Pinnable(0, a.Size())
+		if err == nil {
+			err = done()
+		}
+		return err
+	}
+	try("fstat", 2, pin) // the first looks at the memory that is there
+	try("mmap", 1, pin)
+	for nth := 1; nth <= 5; nth++ { // two of populating, two of the mapping, and its own populating
+		try("madvise", nth, pin)
+	}
+	try("munmap", 1, pin)
 	try("munmap", 1, (*Arena).Close)
 	try("munmap", 2, (*Arena).Close)
 	if regionHasPark(t) {

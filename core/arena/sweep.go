@@ -15,8 +15,9 @@ type sweep struct {
 	// The rest is guarded by Extents.mu.
 	at      uint32 // block at or before pos; moves along when it is merged away
 	pos     uint64
-	out     bool // a piece is out of the lists
-	waiting int  // allocations that wait for it
+	end     uint64 // no farther
+	out     bool   // a piece is out of the lists
+	waiting int    // allocations that wait for it
 	back    sync.Cond
 }
 
@@ -52,12 +53,17 @@ func (s *sweep) await() bool {
 func (a *Extents) each(warm bool, step uint64, work func(off, n uint64) (done uint64, err error)) error {
 	a.sweep.turn.Lock()
 	defer a.sweep.turn.Unlock()
+	return a.eachIn(0, noLimit, warm, step, work)
+}
+
+// eachIn is each for what lies in from … end, which are whole pages. turn is locked.
+func (a *Extents) eachIn(from, end uint64, warm bool, step uint64, work func(off, n uint64) (done uint64, err error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return fail("sweep", ErrClosed)
 	}
-	a.sweep.at, a.sweep.pos = a.sweep.first, 0
+	a.sweep.at, a.sweep.pos, a.sweep.end = a.sweep.first, from, end
 	defer func() { a.sweep.at = 0 }()
 	for {
 		b, err := a.takeOut(warm, step)
@@ -109,17 +115,17 @@ func (a *Extents) takeOut(warm bool, step uint64) (uint32, error) {
 	s := &a.sweep
 	for passed := 1; ; passed++ {
 		blk := a.blocks.at(s.at)
-		if blk.state == stateEnd {
+		if blk.state == stateEnd || blk.off >= s.end {
 			return 0, nil
 		}
 		end := a.blocks.at(blk.next).off
 		if blk.state == stateFree && end > s.pos {
-			lo, hi := a.pages.inside(max(blk.off, s.pos), end)
+			lo, hi := a.pages.inside(max(blk.off, s.pos), min(end, s.end))
 			if from, to := a.pages.run(lo, hi, warm); from < to {
 				return a.takePiece(from<<a.pages.shift, to<<a.pages.shift, warm, step)
 			}
 		}
-		s.at, s.pos = blk.next, end
+		s.at, s.pos = blk.next, max(s.pos, end)
 		if passed%walkStep == 0 {
 			a.mu.Unlock()
 			a.mu.Lock()

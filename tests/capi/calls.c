@@ -643,6 +643,45 @@ static int regions_mapped(void) {
 }
 
 /* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
+static void registered(void) {
+  static char memory[3 * 4096];
+  moor_registration outer, inner;
+  moor_registration_info info = {.struct_size = sizeof info};
+  moor_register_options lock = {.struct_size = sizeof lock, .flags = MOOR_REGISTER_LOCK};
+  moor_stats stats = {.struct_size = sizeof stats};
+  EXPECT_OK(moor_register_memory(store, memory, sizeof memory, NULL, &outer));
+  EXPECT_OK(moor_register_memory(store, memory + 100, 5000, &lock, &inner));
+  EXPECT(outer.id != inner.id);
+  EXPECT_OK(moor_find_registration(store, memory + 6000, 10, &info));
+  EXPECT(info.registration.id == outer.id && info.offset == 6000 && info.size == sizeof memory && info.flags == 0 &&
+         info.in_flight == 0);
+  EXPECT_STATUS(moor_find_registration(store, memory + 1, sizeof memory, &info), MOOR_ERR_NOT_FOUND);
+  EXPECT_OK(moor_get_stats(store, &stats));
+  EXPECT(stats.registrations == 2 && stats.registered_bytes == sizeof memory + 5000 && stats.locked_bytes == 5000);
+  EXPECT(stats.devices == 0 && stats.slab_bytes == 0 && stats.device_registrations == 0);
+  EXPECT_OK(moor_registration_release(outer, 0));
+  EXPECT_STATUS(moor_registration_release(outer, 0), MOOR_ERR_BAD_HANDLE);
+  EXPECT_OK(moor_find_registration(store, memory + 100, 5000, &info));
+  EXPECT(info.registration.id == inner.id && info.flags == MOOR_REGISTERED_LOCKED);
+  EXPECT_OK(moor_registration_release(inner, UINT64_MAX));
+  EXPECT_STATUS(moor_find_registration(store, memory + 100, 1, &info), MOOR_ERR_NOT_FOUND);
+
+  DLManagedTensorVersioned *v;
+  EXPECT_OK(moor_put(store, KEY("own"), memory, sizeof memory, NULL, NULL));
+  EXPECT_OK(moor_get_tensor(store, KEY("own"), MOOR_MODE_VIEW, &v));
+  EXPECT_OK(moor_find_registration(store, v->dl_tensor.data, sizeof memory, &info));
+  EXPECT(info.flags == MOOR_REGISTERED_STORE && info.registration.id == 0 && info.size == stats.capacity);
+  v->deleter(v);
+
+  moor_store other;
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1u << 20};
+  EXPECT_OK(moor_store_open(&options, &other));
+  EXPECT_OK(moor_register_memory(other, memory, sizeof memory, &lock, &outer));
+  EXPECT_OK(moor_store_close(other, MOOR_CLOSE_WAIT));
+  EXPECT_OK(moor_registration_release(outer, 0)); /* it ended with the store */
+  EXPECT_STATUS(moor_registration_release(outer, 0), MOOR_ERR_BAD_HANDLE);
+}
+
 static void closing(void) {
   DLManagedTensorVersioned *v, *w, *other;
   uint64_t removed = 0, end = 5;
@@ -700,6 +739,7 @@ int main(void) {
   RUN(waiting);
   RUN(sets_are_seen_whole);
   RUN(files);
+  RUN(registered);
   RUN(closing);
   return 0;
 }

@@ -110,6 +110,10 @@ static void null_pointers(void) {
   INVALID(moor_snapshot_get_tensor_unversioned(snapshot, 0, 3, &plain));
   INVALID(moor_snapshot_get_buffer(snapshot, 0, 3, &b));
   EXPECT_OK(moor_snapshot_get_keys(snapshot, &keys_out));
+  INVALID(moor_register_memory(store, NULL, 8, NULL, &(moor_registration){0}));
+  INVALID(moor_register_memory(store, out, 8, NULL, NULL));
+  INVALID(moor_find_registration(store, NULL, 8, &(moor_registration_info){.struct_size = 40}));
+  INVALID(moor_find_registration(store, out, 8, NULL));
   INVALID(moor_get_stats(store, NULL));
   INVALID(moor_import_safetensors(store, NULL, NULL, 0, NULL, NULL));
   INVALID(moor_export_safetensors(store, NULL, &keys, 0, NULL));
@@ -362,6 +366,9 @@ static void handles(void) {
     STALE(moor_wait(s, &keys, 0));
     STALE(moor_snapshot_open(s, &keys, NULL, 0, &snap));
     STALE(moor_snapshot_open(s, NULL, "k", 1, &snap));
+    STALE(moor_register_memory(s, out, 8, NULL, &(moor_registration){0}));
+    STALE(moor_find_registration(s, out, 8, &(moor_registration_info){.struct_size = sizeof(moor_registration_info)}));
+    STALE(moor_registration_release((moor_registration){s.id}, 0));
     STALE(moor_get_stats(s, &stats));
     STALE(moor_trim(s, NULL));
     STALE(moor_import_safetensors(s, "/nonexistent", NULL, 0, NULL, NULL));
@@ -375,6 +382,30 @@ static void handles(void) {
   STALE(moor_commit((moor_reservation){store.id}, KEY, NULL, NULL, NULL));
   EXPECT_OK(moor_abort(r));
   STALE(moor_commit(r, KEY, NULL, NULL, NULL));
+}
+
+/* What cannot be registered. */
+static void registering(void) {
+  char out[64];
+  moor_registration r = {77};
+  moor_register_options options = {.struct_size = sizeof options, .flags = 6};
+  moor_registration_info info = {.struct_size = sizeof info, .offset = 77};
+  INVALID(moor_register_memory(store, out, 0, NULL, &r));
+  INVALID(moor_register_memory(store, out, ABSURD, NULL, &r));
+  INVALID(moor_register_memory(store, (void *)4096, 8, NULL, &r));
+  INVALID(moor_register_memory(store, out, 1ull << 60, NULL, &r));
+  INVALID(moor_register_memory(store, out, 8, &options, &r));
+  options = (moor_register_options){.struct_size = 3};
+  INVALID(moor_register_memory(store, out, 8, &options, &r));
+  DLManagedTensorVersioned *v;
+  EXPECT_OK(moor_get_tensor(store, KEY, MOOR_MODE_VIEW, &v));
+  INVALID(moor_register_memory(store, v->dl_tensor.data, 7, NULL, &r));
+  v->deleter(v);
+  INVALID(moor_find_registration(store, out, ABSURD, &info));
+  refused(moor_find_registration(store, out, 8, &info), MOOR_ERR_NOT_FOUND, "find what is not registered", __LINE__);
+  info.struct_size = 4;
+  INVALID(moor_find_registration(store, out, 8, &info));
+  EXPECT(r.id == 77 && info.offset == 77);
 }
 
 /* The destination of a copy lies in the store. */
@@ -454,6 +485,7 @@ int main(void) {
   destinations_of_producers();
   read_only_destinations();
   ranges();
+  registering();
   nothing_changed(result.seq);
   EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT_OK(moor_store_close(store, 0));

@@ -520,6 +520,9 @@ ABSENT(moorgo_describe, uint64_t a, moor_cbytes b, uint64_t c, moor_description 
 ABSENT(moorgo_list_keys, uint64_t a, moor_cbytes b, uint64_t c, uint64_t *d, void *e, uint64_t f, uint64_t *g, uint64_t h,
        uint64_t *i)
 ABSENT(moorgo_list_borrows, uint64_t a, void *b, uint64_t c, moor_borrow *d, uint64_t e, uint64_t *f, uint64_t *g)
+ABSENT(moorgo_register, uint64_t a, uint64_t b, uint64_t c, uint32_t d, uint64_t *e)
+ABSENT(moorgo_registration_release, uint64_t a, uint64_t b)
+ABSENT(moorgo_find_registration, uint64_t a, uint64_t b, uint64_t c, moor_registration_info *d)
 ABSENT(moorgo_get_stats, uint64_t a, moor_stats *b)
 ABSENT(moorgo_trim, uint64_t a, uint64_t *b)
 ABSENT(moorgo_import_safetensors, uint64_t a, moor_cstring b, moor_cbytes c, uint64_t d, moor_cfile_options e,

@@ -167,4 +167,22 @@ var goMutations = []mutation{
 		"return all, tile(all, dataSize)", "_ = tile\n\treturn all, nil"}}},
 	{"P5", "safetensors: a name twice", "TestHostileHeaders", "core/safetensors", nil, []edit{{"core/safetensors/header.go",
 		"if seen[name] {\n", "if false {\n"}}},
+
+	// registered memory
+	{"P4", "trim: deregistered before pages go", "TestGuard", "core/registry", nil, []edit{{"core/registry/slabs.go",
+		"\t\tif s.dropAll(r) != nil {\n", "\t\tif false {\n"}}},
+	{"P4", "trim: not under a transfer", "TestGuard", "core/registry", nil, []edit{{"core/registry/slabs.go",
+		"if !s.gate.shutIfEmpty() {", "if s.gate.shut(); false {"}}},
+	{"P4", "release: waits for transfers", "TestReleaseWaits", "core/registry", nil, []edit{{"core/registry/registry.go",
+		"if !wait(ctx, g.drained) {", "if false {"}}},
+	{"P4", "detach: what waits for transfers, too", "TestDetach", "core/registry", nil, []edit{{"core/registry/registry.go",
+		"\tfor g := range r.endings.all {\n\t\tvisit(&g.span)\n\t}\n", ""}}},
+	{"P4", "partly registered is not registered", "TestRegisterFindRelease", "core/registry", nil, []edit{{"core/registry/ranges.go",
+		"c.keys[j].reach >= end {", "c.keys[j].reach > start {"}}},
+	{"P5", "register: all or nothing", "TestRegisterRollsBack", "core/registry", nil, []edit{{"core/registry/registry.go",
+		"errors.Join(err, g.drop())", "err"}}},
+	{"P5", "unlock: not what another range covers", "TestLocksAgainstModel", "core/registry", nil, []edit{{"core/registry/locks.go",
+		"stretch{from, to})", "stretch{from, from})"}}},
+	{"P1", "close: nothing is unmapped under a device", "TestUnmapUnderADevice", "core", nil, []edit{{"core/store.go",
+		"errors.Is(err, registry.ErrInUse) {", "errors.Is(err, registry.ErrInUse) && false {"}}},
 }

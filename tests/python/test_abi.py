@@ -36,7 +36,8 @@ def compiled(tmp_path_factory):
 
 def test_every_struct_of_the_header_is_declared(compiled):
     # Python has no use for the handles, which are integers to it.
-    assert set(compiled["structs"]) - {"moor_store", "moor_reservation", "moor_snapshot"} == set(_abi.STRUCTS)
+    handles = {"moor_store", "moor_reservation", "moor_snapshot", "moor_registration"}
+    assert set(compiled["structs"]) - handles == set(_abi.STRUCTS)
 
 
 @pytest.mark.parametrize("name", sorted(_abi.STRUCTS))
@@ -64,6 +65,7 @@ WIDTHS = {
     "moor_store": 8,
     "moor_reservation": 8,
     "moor_snapshot": 8,
+    "moor_registration": 8,
 }
 
 
@@ -98,6 +100,9 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_DESC_TENSOR": _abi.DESC_TENSOR,
         "MOOR_DESC_PINNED": _abi.DESC_PINNED,
         "MOOR_DESC_ADOPTED": _abi.DESC_ADOPTED,
+        "MOOR_REGISTER_LOCK": _abi.REGISTER_LOCK,
+        "MOOR_REGISTERED_STORE": _abi.REGISTERED_STORE,
+        "MOOR_REGISTERED_LOCKED": _abi.REGISTERED_LOCKED,
         "MOOR_BORROW_UNNAMED": _abi.BORROW_UNNAMED,
         "MOOR_BORROW_RESERVED": _abi.BORROW_RESERVED,
         "MOOR_BORROW_CHILD": _abi.BORROW_CHILD,

@@ -42,6 +42,7 @@ from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
     from .records import Borrow, Description, SnapshotInfo, Stats
+    from .registration import Registration
     from .snapshot import Snapshot
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "NoMemoryError",
     "NotFoundError",
     "ReadOnlyError",
+    "Registration",
     "Snapshot",
     "SnapshotInfo",
     "Stats",
@@ -84,6 +86,10 @@ def __getattr__(name: str) -> Any:
         from .snapshot import Snapshot
 
         return Snapshot
+    if name == "Registration":
+        from .registration import Registration
+
+        return Registration
     if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
         from . import records
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 _USAGE = """usage: moorage COMMAND [ARGUMENTS]
 
-  bench      measures this machine; `moorage bench --help` lists what can be chosen
+  bench      measures this machine; `moorage bench --help` lists what can be chosen;
+             `moorage bench register`: is registering memory cheaper than copying it?
   doctor     looks at this machine: limits, kernel, libraries; what they mean for a store and how to change them
   version    versions of the package's library, and where it lies
 """

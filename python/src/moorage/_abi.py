@@ -66,6 +66,8 @@ CLOSE_WAIT = 1
 PUT_AS_BYTES = 1
 PUT_ATOMIC = 4
 SNAPSHOT_FORKED = 1
+REGISTER_LOCK = 1
+REGISTERED_STORE, REGISTERED_LOCKED = 1, 2
 BUFFER_READ_ONLY, BUFFER_TENSOR, BUFFER_COPIED = 1, 2, 4
 DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
@@ -227,6 +229,28 @@ class Stats(Structure):
         ("window_copies", c_uint64),
         ("protected_extents", c_uint64),
         ("last_seq", c_uint64),
+        ("registrations", c_uint64),
+        ("registered_bytes", c_uint64),
+        ("locked_bytes", c_uint64),
+        ("devices", c_uint64),
+        ("slab_bytes", c_uint64),
+        ("device_registrations", c_uint64),
+        ("register_ns", c_uint64),
+    ]
+
+
+class RegisterOptions(Structure):
+    _fields_ = [("struct_size", c_uint32), ("flags", c_uint32)]
+
+
+class RegistrationInfo(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("registration", c_uint64),
+        ("offset", c_uint64),
+        ("size", c_uint64),
+        ("in_flight", c_uint64),
     ]
 
 
@@ -274,12 +298,15 @@ STRUCTS = {
     "moor_stats": Stats,
     "moor_file_options": FileOptions,
     "moor_snapshot_info": SnapshotInfo,
+    "moor_register_options": RegisterOptions,
+    "moor_registration_info": RegistrationInfo,
 }
 
 # A handle is a struct of one uint64_t, which every ABI we run on passes as that integer.
 _store = c_uint64
 _reservation = c_uint64
 _snapshot = c_uint64
+_registration = c_uint64
 _out = c_void_p  # any out parameter: byref() of the right type, or an array
 _key = (c_char_p, c_uint64)
 _options = POINTER(PutOptions)
@@ -334,6 +361,9 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_snapshot_get_tensor_unversioned": (c_int32, (_snapshot, c_uint64, c_uint32, _out)),
     "moor_snapshot_get_buffer": (c_int32, (_snapshot, c_uint64, c_uint32, POINTER(Buffer))),
     "moor_snapshot_get_info": (c_int32, (_snapshot, POINTER(SnapshotInfo))),
+    "moor_register_memory": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegisterOptions), _out)),
+    "moor_registration_release": (c_int32, (_registration, c_uint64)),
+    "moor_find_registration": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegistrationInfo))),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),
     "moor_import_safetensors": (c_int32, (_store, c_char_p, *_key, POINTER(FileOptions), _out)),

@@ -40,6 +40,13 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "window_copies": ("window_copies_total", _COUNTER, "Copies made where a copy-on-write window was asked for."),
     "protected_extents": ("protected_extents", _GAUGE, "Adopted extents whose pages are read-only for their producer."),
     "last_seq": ("commits_total", _COUNTER, "Sequence number of the last commit."),
+    "registrations": ("registrations", _GAUGE, "Ranges of the caller that are registered."),
+    "registered_bytes": ("registered_bytes", _GAUGE, "Bytes in registered ranges of the caller."),
+    "locked_bytes": ("locked_bytes", _GAUGE, "Bytes in registered ranges whose pages are locked in memory."),
+    "devices": ("devices", _GAUGE, "Network devices that memory can be registered with."),
+    "slab_bytes": ("slab_bytes", _GAUGE, "Memory of the store that is registered with a device."),
+    "device_registrations": ("device_registrations_total", _COUNTER, "Registrations of memory with a device."),
+    "register_ns": ("register_nanoseconds_total", _COUNTER, "Nanoseconds spent in registering and deregistering."),
     "hugepages": ("hugepages", _GAUGE, "1 when the store lies in huge pages."),
 }
 

@@ -115,6 +115,20 @@ class Stats:
     """Mode "cow" that had to copy although the object has 64 KiB or more."""
     protected_extents: int
     last_seq: int
+    registrations: int
+    """Ranges of the caller's that are registered now, see `Store.register`."""
+    registered_bytes: int
+    """Bytes in them."""
+    locked_bytes: int
+    """Bytes of those with `lock=True`."""
+    devices: int
+    """Network devices that memory can be registered with."""
+    slab_bytes: int
+    """The store's own memory that is registered with a device."""
+    device_registrations: int
+    """How often memory was registered with a device."""
+    register_ns: int
+    """Nanoseconds spent in registering, deregistering and locking."""
     hugepages: bool
     """Whether the store lies in huge pages."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from .records import Borrow, Description, Stats
+    from .registration import Registration
     from .snapshot import Snapshot
 
 __all__ = ["IfExists", "Mode", "Store"]
@@ -684,6 +685,40 @@ class Store:
         if status == _BAD_HANDLE and waited:
             raise CancelledError("the store was closed during the wait")  # between two pieces
         self._check(status)
+
+    # ---- registered memory ----
+
+    def register(self, obj: Any, nbytes: int | None = None, *, lock: bool = False) -> Registration:
+        """Registers memory of yours, so that a network device may be given it. docs/registering.md says when to.
+
+        obj     a torch tensor on the CPU, a numpy array or any other writable buffer, contiguous; or an address, an int
+        nbytes  how many bytes from there on; all of `obj` unless told otherwise. An address needs it.
+        lock    also lock the pages in memory (`mlock`), so that they are never swapped out
+
+        Ranges may overlap; each is a registration of its own. Memory of a store needs none: the store registers it by
+        itself. No message is sent to anybody. Without a device it is bookkeeping.
+
+            with store.register(torch.empty(1 << 20)) as registration:
+                ...
+
+        Returns a `Registration`: keep it. It ends with its `release`, its `with` block, its last reference, or the
+        store. Raises InvalidArgumentError when the memory is not mapped or belongs to a store; NoMemoryError when
+        RLIMIT_MEMLOCK is too low, with limit, asked and used; ReadOnlyError, BufferError, TypeError for an `obj` that
+        cannot be written to, is not contiguous, or has no memory; ForkedError in a forked child.
+        """
+        from . import registration
+
+        return registration.register(self._library, self._id, obj, nbytes, lock, self._torch_of(obj))
+
+    def is_registered(self, obj: Any, nbytes: int | None = None) -> bool:
+        """Whether all of this memory lies in one registration, or in this store. Arguments as in `register`."""
+        from . import registration
+
+        return registration.is_registered(self._library, self._id, obj, nbytes, self._torch_of(obj))
+
+    def _torch_of(self, obj: Any) -> Any:
+        torch = _imported("torch")
+        return self._torch() if torch is not None and isinstance(obj, torch.Tensor) else None
 
     # ---- names ----
 

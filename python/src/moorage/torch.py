@@ -158,15 +158,15 @@ def address_of(t: Any, name: str) -> int:
         raise UnsupportedError(f"{name} has no memory of its own ({error}); give a plain tensor") from None
 
 
-def span(t: Any, name: str) -> tuple[int, int]:
+def span(t: Any, name: str, remedy: str = "read into one and copy it over") -> tuple[int, int]:
     """Address and size of a tensor to write to."""
     t = plain(t)
     if _wraps(type(t)):
         raise UnsupportedError(f"{name} has a {type(t).__name__}, a wrapper round other tensors; give a plain tensor")
     if t.layout is not torch.strided or t.device.type != "cpu":
-        raise TypeError(f"{name} must be a dense tensor on the CPU; read into one and copy it over")
+        raise TypeError(f"{name} must be a dense tensor on the CPU; {remedy}")
     if not t.is_contiguous() or t.is_conj() or t.is_neg():
-        raise BufferError(f"{name} must be contiguous; read into a contiguous tensor and copy it over")
+        raise BufferError(f"{name} must be contiguous; {remedy}")
     address, size = address_of(t, name), t.numel() * t.element_size()
     if size and not address:
         raise UnsupportedError(f"{name} has no memory of its own, as a tensor of zeros only; give a plain tensor")

@@ -51,6 +51,10 @@ class Plan:
 
 def main(argv: list[str]) -> int:
     """Runs the benchmarks and returns an exit status. A missed aim is a figure, not a failure."""
+    if argv[:1] == ["register"]:
+        from . import register
+
+        return register.main(argv[1:])
     options = _arguments().parse_args(argv)
     try:
         sizes = [_parse.size(text.strip(), "--sizes") for text in options.sizes.split(",")] if options.sizes else None
@@ -89,7 +93,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="moorage bench",
         description="Measures this machine. Every figure stands beside its floor, the least that the same thing could "
-        "cost, taken alternately in the same run.",
+        "cost, taken alternately in the same run. `moorage bench register` asks whether registering memory is cheaper "
+        "than copying it.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer sizes and rounds: half a minute at most, with --peers four"
