@@ -3,9 +3,7 @@
 package arena
 
 import (
-	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"unsafe"
 
@@ -28,20 +26,6 @@ func TestMetadataIsNotForked(t *testing.T) {
 		flags := vmFlags(string(smaps), uintptr(unsafe.Pointer(unsafe.SliceData(m))))
 		require.Contains(t, flags, "dc")
 	}
-}
-
-// vmFlags are the flags of the mapping that holds addr.
-func vmFlags(smaps string, addr uintptr) []string {
-	ours := false
-	for line := range strings.Lines(smaps) {
-		var from, to uintptr
-		if n, _ := fmt.Sscanf(line, "%x-%x ", &from, &to); n == 2 {
-			ours = from <= addr && addr < to
-		} else if flags, ok := strings.CutPrefix(line, "VmFlags:"); ok && ours {
-			return strings.Fields(flags)
-		}
-	}
-	return nil
 }
 
 func TestDescriptorSize(t *testing.T) {
