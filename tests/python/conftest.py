@@ -16,6 +16,20 @@ from pathlib import Path
 import pytest
 
 import moorage
+from moorage import _lib
+
+# What these test does not depend on the route, and takes long.
+ONE_ROUTE = {
+    f"test_{name}.py" for name in ("abi", "bench", "bench_register", "docs", "doctor", "examples", "import", "peers")
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _lib.wanted_route() == "ctypes":
+        once = pytest.mark.skip(reason="probed the route: these run once, on the builtin one")
+        for item in items:
+            if item.path.name in ONE_ROUTE:
+                item.add_marker(once)
 
 
 def descriptors() -> int:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from moorage import _lib
 from moorage.bench.peers import MODULES, claims, peer, tables
 from moorage.bench.peers.opened import FIRST, FIRST_PLAIN, OPEN_AND_READ, OPENING
 from moorage.bench.peers.peer import BATCH_HAND, BATCH_READ, HAND, PUT, READ
@@ -27,10 +26,6 @@ from moorage.bench.peers.results import PeerResult, Peers
 from moorage.bench.timing import Figures
 
 psutil = pytest.importorskip("psutil")
-
-pytestmark = pytest.mark.skipif(
-    _lib.wanted_route() == "ctypes", reason="probed the route: the comparison runs once, on the builtin one"
-)
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="probed for torch: not installed")
 
