@@ -14,7 +14,7 @@ import (
 	"moorage/core/registry"
 )
 
-var registrations = handle.NewTable[*registry.Registration](3)
+var registrations = handle.NewTable[*registry.Registration](4) // 3 is that of snapshots, in snapshot.c
 
 //export moorgo_register
 func moorgo_register(id C.uint64_t, data, size C.uint64_t, flags C.uint32_t, out *C.uint64_t) (st C.int32_t) {

@@ -31,7 +31,7 @@ typedef struct snapshot {
 
 /* ---- handles: {kind, serial, slot}, as in internal/handle ---- */
 
-#define KIND (3ULL << 56)
+#define KIND (3ULL << 56) /* no table in Go has it */
 #define SLOT_BITS 20
 #define SERIAL_BITS 36
 #define OPEN (1ULL << 27) /* in a slot's word: {serial : 36, open : 1, users : 27} */
@@ -316,7 +316,10 @@ int32_t moor_snapshot_find(moor_snapshot handle, const void *key, uint64_t key_s
 
 /* A hold of its own on number index, for one view more. The snapshot counts already, so the pair of the cell stays as
  * it is (core/arena/model, clone). In a forked child there is no cell, and nothing to count. */
-static int32_t hold_of(moor_snapshot handle, uint64_t index, moor_hold *hold_out, slot **slot_out) {
+static int32_t hold_of(moor_snapshot handle, uint64_t index, uint32_t mode, const void *out, const char *name,
+                       moor_hold *hold_out, slot **slot_out) {
+  MOOR_TRY(moor_check_mode(mode));
+  MOOR_TRY(moor_check_not_null(out, name));
   const snapshot *s = enter(handle, slot_out);
   if (s == NULL) return bad_handle();
   uint64_t count = s->count;
@@ -338,9 +341,7 @@ int32_t moor_snapshot_get_tensor(moor_snapshot handle, uint64_t index, uint32_t 
                                  DLManagedTensorVersioned **tensor_out) {
   moor_hold hold;
   slot *at;
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(tensor_out);
-  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  MOOR_TRY(hold_of(handle, index, mode, tensor_out, "tensor_out", &hold, &at));
   int32_t status = moor_view_tensor(&hold, mode, tensor_out);
   leave(at, handle.id); /* after: shape and metadata are the snapshot's */
   return status;
@@ -350,9 +351,7 @@ int32_t moor_snapshot_get_tensor_unversioned(moor_snapshot handle, uint64_t inde
                                              DLManagedTensor **tensor_out) {
   moor_hold hold;
   slot *at;
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(tensor_out);
-  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  MOOR_TRY(hold_of(handle, index, mode, tensor_out, "tensor_out", &hold, &at));
   int32_t status = moor_view_tensor_unversioned(&hold, mode, tensor_out);
   leave(at, handle.id);
   return status;
@@ -361,9 +360,7 @@ int32_t moor_snapshot_get_tensor_unversioned(moor_snapshot handle, uint64_t inde
 int32_t moor_snapshot_get_buffer(moor_snapshot handle, uint64_t index, uint32_t mode, moor_buffer *buffer_out) {
   moor_hold hold;
   slot *at;
-  MOOR_TRY(moor_check_mode(mode));
-  MOOR_NOT_NULL(buffer_out);
-  MOOR_TRY(hold_of(handle, index, &hold, &at));
+  MOOR_TRY(hold_of(handle, index, mode, buffer_out, "buffer_out", &hold, &at));
   int32_t status = moor_view_buffer(&hold, mode, buffer_out);
   leave(at, handle.id);
   return status;

@@ -217,7 +217,7 @@ static int32_t make(const moor_hold *hold, uint32_t mode, uint32_t meta_size, ma
   size_t size = sizeof(moor_block) + 2 * dims * sizeof(int64_t) + meta_size + room;
   moor_block *b = malloc(size);
   if (b == NULL) {
-    if (hold->cell != 0) moor_hold_release(hold);
+    moor_hold_release(hold);
     return no_memory(size, "a view");
   }
   take_over(b, hold, dims, m);

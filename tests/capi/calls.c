@@ -642,7 +642,6 @@ static int regions_mapped(void) {
   return n;
 }
 
-/* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
 static void registered(void) {
   static char memory[3 * 4096];
   moor_registration outer, inner;
@@ -659,6 +658,13 @@ static void registered(void) {
   EXPECT_OK(moor_get_stats(store, &stats));
   EXPECT(stats.registrations == 2 && stats.registered_bytes == sizeof memory + 5000 && stats.locked_bytes == 5000);
   EXPECT(stats.devices == 0 && stats.slab_bytes == 0 && stats.device_registrations == 0);
+  /* The first byte of a handle is its kind, and no two kinds are the same. */
+  moor_snapshot snapshot;
+  EXPECT_OK(moor_snapshot_open(store, NULL, NULL, 0, &snapshot));
+  EXPECT(snapshot.id >> 56 != outer.id >> 56 && snapshot.id >> 56 != store.id >> 56);
+  EXPECT_STATUS(moor_registration_release((moor_registration){snapshot.id}, 0), MOOR_ERR_BAD_HANDLE);
+  EXPECT_STATUS(moor_snapshot_close((moor_snapshot){outer.id}), MOOR_ERR_BAD_HANDLE);
+  EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT_OK(moor_registration_release(outer, 0));
   EXPECT_STATUS(moor_registration_release(outer, 0), MOOR_ERR_BAD_HANDLE);
   EXPECT_OK(moor_find_registration(store, memory + 100, 5000, &info));
@@ -682,6 +688,7 @@ static void registered(void) {
   EXPECT_STATUS(moor_registration_release(outer, 0), MOOR_ERR_BAD_HANDLE);
 }
 
+/* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
 static void closing(void) {
   DLManagedTensorVersioned *v, *w, *other;
   uint64_t removed = 0, end = 5;
