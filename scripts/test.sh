@@ -12,9 +12,9 @@
 
 LOGS=$BUILD/logs
 NOTES=$BUILD/logs/skipped
-passed=0 failed=0 skipped=0
-failures=()
+RESULTS=$BUILD/logs/results # a line a step: PASS, FAIL or SKIP, and its name
 running=
+lane=
 
 # Seconds from the start after which no more is fuzzed.
 LATEST_FUZZING=870
@@ -24,9 +24,20 @@ DEADLINE=
 [ "${CI:-}" != true ] || DEADLINE=1140
 
 # A step runs in a process group of its own, under its time limit; an interrupt must reach it there.
-trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM
+stop() {
+	[ -z "$running" ] || kill "$running" 2>/dev/null
+	[ -z "$lane" ] || kill "$lane" 2>/dev/null
+	exit 130
+}
+trap stop INT TERM
 
-result() { printf '%-4s  %-28s %5s  %s\n' "$1" "$2" "$3" "$4"; }
+# result VERDICT NAME TIME WORDS
+result() {
+	printf '%s %s\n' "$1" "$2" >>"$RESULTS"
+	printf '%-4s  %-28s %5s  %s\n' "$@"
+}
+
+count() { grep -c "^$1 " "$RESULTS" || true; }
 
 # step NAME MINUTES COMMAND...: exit status 77 means skipped, with the reason in a line `skip: ...` of its output.
 step() {
@@ -44,19 +55,15 @@ step() {
 	running=
 	case $status in
 	0)
-		passed=$((passed + 1))
 		result PASS "$name" "$(seconds "$began")" "$(summary "$log")"
 		;;
 	77)
-		skipped=$((skipped + 1))
 		result SKIP "$name" "$(seconds "$began")" "$(sed -n 's/^skip: //p' "$log" | tail -n 1)"
 		;;
 	*)
-		failed=$((failed + 1))
-		failures+=("$name")
 		[[ $status != 124 && $status != 137 ]] || printf 'stopped after %s seconds\n' "$limit" >>"$log"
-		result FAIL "$name" "$(seconds "$began")" "${log#"$REPO/"}"
-		ending "$log"
+		result FAIL "$name" "$(seconds "$began")" "${log#"$REPO/"}
+$(ending "$log")"
 		;;
 	esac
 	note_skips "$name" "$log"
@@ -119,12 +126,16 @@ run_c_benchmarks() {
 	step 'C benchmarks, once each' 3 env MOORAGE_BENCH_OBJECTS=100000 "$REPO/scripts/steps.sh" folder bench "$which"
 }
 
-run_python_steps() {
-	local steps=$REPO/scripts/steps.sh which=$1 name python
+run_wheel_steps() {
+	local steps=$REPO/scripts/steps.sh name python
 	while read -r name python; do
 		step "wheel on $name" 3 "$steps" smoke "$name" "$python"
 	done < <("$steps" pythons)
 	step 'empty venv' 3 "$steps" empty_venv
+}
+
+run_python_steps() {
+	local steps=$REPO/scripts/steps.sh which=$1
 	step 'test venv' 20 "$steps" test_venv "$which"
 	step 'pytest, builtin route' 12 "$steps" pytest "$which" builtin
 	step 'pytest, ctypes route' 12 "$steps" pytest "$which" ctypes
@@ -139,8 +150,6 @@ run_timed_steps() {
 not_run() {
 	local name
 	for name in "$@"; do
-		failed=$((failed + 1))
-		failures+=("$name")
 		result FAIL "$name" 0s 'not run: the library was not built'
 	done
 }
@@ -164,9 +173,9 @@ report() {
 		sed 's/^/  /' "$NOTES"
 	fi
 	not_run_here
-	[ $failed -eq 0 ] || printf 'Failed: %s\n' "$(printf '%s; ' "${failures[@]}" | sed 's/; $//')"
+	[ "$(count FAIL)" -eq 0 ] || printf 'Failed: %s\n' "$(sed -n 's/^FAIL //p' "$RESULTS" | paste -sd ';' | sed 's/;/; /g')"
 	printf 'Took %d min %02d s\n\n' $((SECONDS / 60)) $((SECONDS % 60))
-	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+	printf '%d passed, %d failed, %d skipped\n' "$(count PASS)" "$(count FAIL)" "$(count SKIP)"
 }
 
 main() {
@@ -187,24 +196,33 @@ main() {
 	mkdir -p "$LOGS"
 	rm -f "$LOGS"/*.log
 	: >"$NOTES"
+	: >"$RESULTS"
 
 	# Fetching is mostly waiting; it goes on beside the Go tests.
 	"$steps" fetch "$which" >"$LOGS/fetch.log" 2>&1 </dev/null &
-	run_go_steps
 	step 'build' 8 "$steps" build
-	if [ $failed -gt 0 ] && [[ " ${failures[*]} " == *' build '* ]]; then
+	if grep -q '^FAIL build$' "$RESULTS"; then
+		run_go_steps
 		not_run 'everything that needs the library'
 	else
+		# Half of the work beside the other half. Nothing in it compares times.
+		(
+			trap stop TERM
+			run_python_steps "$which"
+		) &
+		lane=$!
+		run_go_steps
 		run_native_steps
 		run_c_benchmarks
-		run_python_steps "$which"
+		run_wheel_steps
 	fi
 	step 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
 	wait
+	lane=
 	step 'fuzzing' 10 "$steps" go_fuzz $((LATEST_FUZZING - SECONDS)) 3
 	run_timed_steps
 	report
-	[ "$failed" -eq 0 ]
+	[ "$(count FAIL)" -eq 0 ]
 }
 
 main "$@"
