@@ -1,6 +1,6 @@
 """What the package promises about cost, as ratios to the least it could cost, both taken in turns.
 
-Machines are shared: a ratio that is too high is taken again, up to five times, and the best counts. What needs two
+Machines are shared: a ratio that is too high is taken again, up to ten times, and the best counts. What needs two
 cores is only judged when a probe before and after it says that the second one is free. Absolute figures are for
 `moorage bench`, which also has the tighter aims.
 """
