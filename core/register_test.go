@@ -21,7 +21,7 @@ type counted struct{ made, live atomic.Int64 }
 
 func (c *counted) Name() string { return "counted" }
 
-func (c *counted) Register(_, _, _ uintptr) (registry.Region, error) {
+func (c *counted) Register(_, _, _ uintptr, _ registry.Use) (registry.Region, error) {
 	c.made.Add(1)
 	c.live.Add(1)
 	return c, nil

@@ -196,6 +196,7 @@ func (s *Store) unmap() error {
 		if err = s.registry.CloseMemory(); errors.Is(err, registry.ErrInUse) {
 			return err // a device would go on in memory that is somebody else's by then
 		}
+		err = errors.Join(err, s.registry.CloseDevices())
 	}
 	if s.arena != nil {
 		err = errors.Join(err, s.arena.Close())

@@ -108,10 +108,11 @@ func (d *Domain) shake(ctx context.Context, control net.Conn, o ConnOptions, tal
 	}
 	d.mu.Lock()
 	d.conns[c] = struct{}{}
+	unfit := d.unfit()
 	d.mu.Unlock()
 	go c.listen()
-	if d.lost.Load() {
-		c.fail(fmt.Errorf("%s: %w", d.name, ErrDevice))
+	if unfit != nil {
+		c.fail(unfit)
 	}
 	return c, nil
 }

@@ -110,16 +110,16 @@ func TestShimPostsAChain(t *testing.T) {
 func TestShimSaysHowManyWereTaken(t *testing.T) {
 	eachShim(t, func(t *testing.T, b *bare, p poster, poll pollFunc, f *fake) {
 		for _, after := range []int{0, 1, 63} {
-			f.with(t, "post_after", int64(after))
-			f.with(t, "post_errno", int64(syscall.ENOMEM))
+			f.Set(t, "post_after", int64(after))
+			f.Set(t, "post_errno", int64(syscall.ENOMEM))
 			n, err := p.Post(b.qp, b.chain(64))
 			require.ErrorIs(t, err, syscall.ENOMEM)
 			require.Equal(t, after, n)
 		}
-		f.with(t, "post_errno", -1)
+		f.Set(t, "post_errno", -1)
 		_, err := p.Post(b.qp, b.chain(1))
 		require.ErrorIs(t, err, syscall.EIO, "a driver that returns -1")
-		f.with(t, "post_errno", -int64(syscall.ENOMEM))
+		f.Set(t, "post_errno", -int64(syscall.ENOMEM))
 		_, err = p.Post(b.qp, b.chain(1))
 		require.ErrorIs(t, err, syscall.ENOMEM, "a driver that returns -errno")
 	})
@@ -131,11 +131,11 @@ func TestShimPolls(t *testing.T) {
 		began := time.Now()
 		require.Zero(t, poll(b.cq, wc[:], 5*time.Millisecond))
 		require.GreaterOrEqual(t, time.Since(began), 5*time.Millisecond)
-		f.with(t, "delay_us", 2000)
+		f.Set(t, "delay_us", 2000)
 		_, err := p.Post(b.qp, b.chain(1))
 		require.NoError(t, err)
 		require.Equal(t, 1, poll(b.cq, wc[:], 10*time.Second), "as soon as there is one")
-		f.with(t, "poll_error", 1)
+		f.Set(t, "poll_error", 1)
 		require.Equal(t, -1, poll(b.cq, wc[:], time.Second))
 	})
 }

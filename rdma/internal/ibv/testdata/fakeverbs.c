@@ -10,6 +10,7 @@
 #undef ibv_get_device_list
 #undef ibv_query_port
 #undef ibv_reg_mr
+#undef ibv_reg_mr_iova
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +30,7 @@ enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
 	X(gid_errno, 0) X(gid_type, IBV_GID_TYPE_ROCE_V2) X(gids, 1) X(bad_gid, 0)                                                                     \
 	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16)                  \
 	X(open_errno, 0) X(pd_errno, 0) X(channel_errno, 0) X(cq_errno, 0) X(qp_errno, 0)                                     \
-	X(reg_errno, 0) X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
+	X(reg_errno, 0) X(reg_after, 0) /* this one fails, and those after it do not */ X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
 	X(post_errno, 0)   /* post_send fails with it ... */                                                                  \
 	X(post_after, 0)   /* ... after accepting so many requests */                                                         \
 	X(delay_us, 0)     /* completions come so much later */                                                               \
@@ -41,7 +43,7 @@ enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
 
 // Counters, read by fake_get().
 #define COUNTERS(X)                                                                                                        \
-	X(live_contexts) X(live_pds) X(live_mrs) X(live_channels) X(live_cqs) X(live_qps)                                      \
+	X(live_contexts) X(live_pds) X(live_mrs) X(renamed) X(live_channels) X(live_cqs) X(live_qps)                                      \
 	X(registrations) X(polls) X(notifies) X(posts) X(requests) X(signaled)                                                \
 	X(overflows)      /* completions for which a queue had no room */                                                     \
 	X(sq_overflows)   /* requests beyond the depth that was granted */                                                    \
@@ -92,7 +94,8 @@ struct qp {
 };
 
 struct mr {
-	struct ibv_mr mr;
+	struct ibv_mr mr;  // addr is the one by which the device knows it
+	char *pinned;      // where the stand-in finds its bytes
 	uint32_t access;
 };
 
@@ -202,7 +205,8 @@ static int execute(struct qp *q, struct request *r) {
 		to_error(peer);
 		return IBV_WC_REM_ACCESS_ERR;
 	}
-	memcpy((void *)r->local, (void *)r->remote, r->length);
+	memcpy(local->pinned + (r->local - (uint64_t)local->mr.addr), remote->pinned + (r->remote - (uint64_t)remote->mr.addr),
+		r->length);
 	return IBV_WC_SUCCESS;
 }
 
@@ -460,14 +464,19 @@ int ibv_dealloc_pd(struct ibv_pd *pd) {
 	return busy;
 }
 
-struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access) {
+static struct ibv_mr *make_mr(struct ibv_pd *pd, void *pinned, size_t length, void *addr, int access) {
 	FAIL_IF(reg_errno)
+	if (set.reg_after && --set.reg_after == 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
 	struct mr *m = calloc(1, sizeof *m);
 	int at = -1;
 	m->mr.context = pd->context;
 	m->mr.pd = pd;
 	m->mr.addr = addr;
 	m->mr.length = length;
+	m->pinned = pinned;
 	m->access = (uint32_t)access;
 	LOCKED {
 		for (int i = 0; i < MRS && at < 0; i++)
@@ -490,7 +499,29 @@ struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int acce
 	return &m->mr;
 }
 
+struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access) {
+	return make_mr(pd, addr, length, addr, access);
+}
+
+// The mapping at addr may go behind the call, the pages not: a second mapping of the same pages, which must be shared, stands
+// for what a device pins.
+struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access) {
+	void *again = mremap(addr, 0, length, MREMAP_MAYMOVE);
+	if (again == MAP_FAILED)
+		return NULL;
+	struct ibv_mr *m = make_mr(pd, again, length, (void *)iova, access);
+	if (!m) {
+		int reason = errno;
+		munmap(again, length);
+		errno = reason;
+		return NULL;
+	}
+	LOCKED { count.renamed++; }
+	return m;
+}
+
 int ibv_dereg_mr(struct ibv_mr *mr) {
+	struct mr *m = (struct mr *)mr;
 	if (set.dereg_errno)
 		return (int)set.dereg_errno;
 	LOCKED {
@@ -498,6 +529,8 @@ int ibv_dereg_mr(struct ibv_mr *mr) {
 		count.live_mrs--;
 		((struct pd *)mr->pd)->users--;
 	}
+	if (m->pinned != (char *)mr->addr)
+		munmap(m->pinned, mr->length);
 	free(mr);
 	return 0;
 }
