@@ -426,7 +426,7 @@ func TestStaleCompletions(t *testing.T) {
 	defer poster.Close()
 	for i, id := range []uint64{200 << 48, q.base + 1<<32, q.base | 7, ^uint64(0)} {
 		b.read.ID, b.read.Signaled = id, 1
-		_, err := poster.Post(b.qp, []shim.Read{b.read})
+		_, err := poster.Post(b.qp, []shim.Read{b.read}, b.to)
 		require.NoError(t, err)
 		require.Eventually(t, func() bool { return p.a.Stats().Stale == uint64(i+1) }, 5*time.Second, time.Millisecond, "%#x", id)
 	}
@@ -438,7 +438,7 @@ func TestStaleCompletions(t *testing.T) {
 	late, err := p.ab.Submit(within(t, time.Minute), p.whole())
 	require.NoError(t, err)
 	b.read.ID = (q.base + 1<<32) | 1
-	_, err = poster.Post(b.qp, []shim.Read{b.read})
+	_, err = poster.Post(b.qp, []shim.Read{b.read}, b.to)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return p.a.Stats().Stale == 5 }, 5*time.Second, time.Millisecond)
 	require.False(t, isClosed(late.Done()))

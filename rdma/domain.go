@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"moorage/rdma/internal/ibv"
+	"moorage/rdma/internal/shim"
 )
 
 // Limits of our own, below what a device may offer.
@@ -176,6 +177,11 @@ func (d *Domain) try(dev ibv.Device, name string) (err error) {
 
 // Name is the device's name.
 func (d *Domain) Name() string { return d.name }
+
+// targets is how many one work request may have.
+func (d *Domain) targets() int {
+	return int(min(max(min(d.attr.MaxSGE, d.attr.MaxSGERead), 1), shim.MaxTargets))
+}
 
 // Epoch is a number that no other Domain has.
 func (d *Domain) Epoch() uint64 { return d.epoch }

@@ -22,13 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
+enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096, SGES = 16 };
 
 // Settings. A fault that counts is taken once for each unit; an errno stays until it is taken back.
 #define SETTINGS(X)                                                                                                        \
 	X(devices, DEVICES) X(list_errno, 0) X(port_state, IBV_PORT_ACTIVE) X(link_layer, IBV_LINK_LAYER_ETHERNET)             \
 	X(gid_errno, 0) X(gid_type, IBV_GID_TYPE_ROCE_V2) X(gids, 1) X(bad_gid, 0)                                                                     \
-	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16)                  \
+	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16) X(max_sge, 4)                  \
 	X(open_errno, 0) X(pd_errno, 0) X(channel_errno, 0) X(cq_errno, 0) X(qp_errno, 0)                                     \
 	X(reg_errno, 0) X(reg_after, 0) /* this one fails, and those after it do not */ X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
 	X(post_errno, 0)   /* post_send fails with it ... */                                                                  \
@@ -57,8 +57,10 @@ static struct { SETTINGS(FIELD) } set;
 static struct { COUNTERS(FIELD) } count;
 
 struct request {
-	uint64_t id, local, remote, due;
-	uint32_t length, lkey, rkey;
+	uint64_t id, remote, due;
+	struct ibv_sge to[SGES];
+	int targets;
+	uint32_t length, rkey;
 	int signaled, dropped, opcode;
 };
 
@@ -90,7 +92,7 @@ struct qp {
 	unsigned head, tail, depth;
 	uint32_t access, dest;
 	union ibv_gid dgid;
-	int events;
+	int events, sges;
 };
 
 struct mr {
@@ -193,10 +195,13 @@ static int execute(struct qp *q, struct request *r) {
 		return IBV_WC_LOC_QP_OP_ERR;
 	if (r->length > set.max_message)
 		return IBV_WC_LOC_LEN_ERR;
-	struct mr *local = by_key(r->lkey), *remote = by_key(r->rkey);
-	if (!local || local->mr.pd != q->qp.pd || !covers(local, r->local, r->length) ||
-	    !(local->access & IBV_ACCESS_LOCAL_WRITE))
-		return IBV_WC_LOC_PROT_ERR;
+	struct mr *remote = by_key(r->rkey);
+	for (int i = 0; i < r->targets; i++) {
+		struct mr *local = by_key(r->to[i].lkey);
+		if (!local || local->mr.pd != q->qp.pd || !covers(local, r->to[i].addr, r->to[i].length) ||
+		    !(local->access & IBV_ACCESS_LOCAL_WRITE))
+			return IBV_WC_LOC_PROT_ERR;
+	}
 	struct qp *peer = peer_of(q);
 	if (!peer)
 		return IBV_WC_RETRY_EXC_ERR;
@@ -205,8 +210,11 @@ static int execute(struct qp *q, struct request *r) {
 		to_error(peer);
 		return IBV_WC_REM_ACCESS_ERR;
 	}
-	memcpy(local->pinned + (r->local - (uint64_t)local->mr.addr), remote->pinned + (r->remote - (uint64_t)remote->mr.addr),
-		r->length);
+	const char *from = remote->pinned + (r->remote - (uint64_t)remote->mr.addr);
+	for (int i = 0; i < r->targets; from += r->to[i++].length) {
+		struct mr *local = by_key(r->to[i].lkey);
+		memcpy(local->pinned + (r->to[i].addr - (uint64_t)local->mr.addr), from, r->to[i].length);
+	}
 	return IBV_WC_SUCCESS;
 }
 
@@ -268,6 +276,8 @@ static int post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_sen
 				result = EIO;
 			} else if (q->qp.state != IBV_QPS_RTS && q->qp.state != IBV_QPS_ERR) {
 				result = EINVAL;
+			} else if (wr->num_sge < 1 || wr->num_sge > q->sges) {
+				result = EINVAL;
 			} else if (q->head - q->tail >= q->depth) {
 				count.sq_overflows++;
 				result = ENOMEM;
@@ -279,9 +289,19 @@ static int post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_sen
 			count.requests++;
 			count.signaled += (wr->send_flags & IBV_SEND_SIGNALED) != 0;
 			struct request *r = &q->ring[q->head++ % DEPTH];
-			*r = (struct request){wr->wr_id, wr->sg_list[0].addr, wr->wr.rdma.remote_addr, now + (uint64_t)set.delay_us,
-				wr->sg_list[0].length, wr->sg_list[0].lkey, wr->wr.rdma.rkey,
-				(wr->send_flags & IBV_SEND_SIGNALED) != 0, set.drop > 0, (int)wr->opcode};
+			r->id = wr->wr_id;
+			r->remote = wr->wr.rdma.remote_addr;
+			r->due = now + (uint64_t)set.delay_us;
+			r->targets = wr->num_sge;
+			r->rkey = wr->wr.rdma.rkey;
+			r->signaled = (wr->send_flags & IBV_SEND_SIGNALED) != 0;
+			r->dropped = set.drop > 0;
+			r->opcode = (int)wr->opcode;
+			r->length = 0;
+			for (int i = 0; i < wr->num_sge; i++) {
+				r->to[i] = wr->sg_list[i];
+				r->length += wr->sg_list[i].length;
+			}
 			if (set.drop > 0)
 				set.drop--;
 		}
@@ -391,7 +411,8 @@ int ibv_query_device(struct ibv_context *context, struct ibv_device_attr *a) {
 	a->max_mr_size = (uint64_t)set.max_mr_size;
 	a->max_qp = QPS;
 	a->max_qp_wr = (int)set.max_qp_wr;
-	a->max_sge = a->max_sge_rd = 1;
+	a->max_sge = SGES;
+	a->max_sge_rd = (int)set.max_sge;
 	a->max_cq = 64;
 	a->max_cqe = (int)set.max_cqe;
 	a->max_mr = MRS;
@@ -624,7 +645,7 @@ void ibv_ack_cq_events(struct ibv_cq *cq, unsigned n) {
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a) {
 	FAIL_IF(qp_errno)
 	if (a->qp_type != IBV_QPT_RC || a->cap.max_send_wr > set.max_qp_wr || a->cap.max_send_wr > DEPTH ||
-	    a->cap.max_send_sge != 1 || !a->send_cq || !a->recv_cq) {
+	    a->cap.max_send_sge < 1 || a->cap.max_send_sge > set.max_sge || !a->send_cq || !a->recv_cq) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -637,6 +658,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a) {
 	q->qp.recv_cq = a->recv_cq;
 	q->qp.qp_type = IBV_QPT_RC;
 	q->depth = a->cap.max_send_wr;
+	q->sges = (int)a->cap.max_send_sge;
 	LOCKED {
 		for (int tries = 0; tries < QPS && at < 0; tries++) {
 			q->qp.qp_num = ++numbers;
