@@ -44,6 +44,9 @@ type Attached struct {
 	drained <-chan struct{} // guarded by the registry's detaching: the last transfer has ended
 }
 
+// Device is what was attached.
+func (a *Attached) Device() Device { return a.device }
+
 // Name is the device's.
 func (a *Attached) Name() string { return a.device.Name() }
 
