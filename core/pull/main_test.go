@@ -78,7 +78,10 @@ func newNode(t *testing.T, name string, o pull.Options) *node {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, n.Endpoint.Close(within(t, 5*time.Second)))
+		contexts := rdma.Live().Contexts
 		require.NoError(t, n.store.Close(true))
+		// The card goes with the last view, behind the call; faults of the next test are not for it.
+		require.Eventually(t, func() bool { return rdma.Live().Contexts < contexts }, 5*time.Second, time.Millisecond)
 	})
 	return n
 }
