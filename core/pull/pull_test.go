@@ -68,6 +68,7 @@ func TestEveryWay(t *testing.T) {
 					from := w.source(t, out, data)
 					into, b := w.target(t, in, n)
 					mine, theirs := w.mine.store.Registry().Stats(), w.theirs.store.Registry().Stats()
+					regions := [2]uint64{w.theirs.at.Stats().Regions, w.mine.at.Stats().Regions}
 					sent, got, err := w.transfer(within(t, 10*time.Second), []pull.Slice{from}, []pull.Slice{into})
 					require.NoError(t, err)
 					require.True(t, string(data) == string(b), "%d bytes", n)
@@ -81,6 +82,9 @@ func TestEveryWay(t *testing.T) {
 					// Slabs and bounce buffers are registered the first time, and never again.
 					require.EqualValues(t, one(out == pull.W3 || first && out != pull.W1), w.theirs.store.Registry().Stats().Registered-theirs.Registered)
 					require.EqualValues(t, one(in == pull.R3 || first && in != pull.R1), w.mine.store.Registry().Stats().Registered-mine.Registered)
+					// What was registered for this transfer is not any more.
+					require.EqualValues(t, one(first && out != pull.W1 && out != pull.W3), w.theirs.at.Stats().Regions-regions[0])
+					require.EqualValues(t, one(first && in != pull.R1 && in != pull.R3), w.mine.at.Stats().Regions-regions[1])
 					first = false
 				}
 			})
@@ -377,7 +381,7 @@ func TestBounceBuffersAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	two, err := w.theirs.Offer(from, 1)
 	require.NoError(t, err)
-	first, err := one.Next(t.Context())
+	first, err := one.Next(within(t, 5*time.Second))
 	require.NoError(t, err)
 	require.Len(t, first, 2)
 	_, err = two.Next(within(t, 10*time.Millisecond))
