@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"moorage/core"
 	"moorage/core/cost"
@@ -212,6 +213,28 @@ func TestRegisteringFails(t *testing.T) {
 	require.NoError(t, read.Close())
 	at := w.mine.at.Stats()
 	require.Equal(t, at.Registered, at.Deregistered)
+
+	lowerLimit(t)
+	w.f.Set(t, "reg_after", 1)
+	short, err := w.mine.Sink(into, 1)
+	require.NoError(t, err)
+	require.Equal(t, only(pull.R4, 8192), short.Report().Bytes)
+	require.NoError(t, short.Close())
+	always, err := pull.New(w.mine.store.Registry(), w.mine.at, with(cost.Always))
+	require.NoError(t, err)
+	w.f.Set(t, "reg_after", 1)
+	_, err = always.Sink(into, 1)
+	require.ErrorIs(t, err, registry.ErrMemlock)
+	require.ErrorContains(t, err, "8192 were asked for")
+}
+
+// lowerLimit lets this process lock nothing, until the end of the test.
+func lowerLimit(t *testing.T) {
+	t.Helper()
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_MEMLOCK, &before))
+	t.Cleanup(func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &before)) })
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: 0, Max: before.Max}))
 }
 
 // TestMemoryOfAStoreIsNotOverwritten: only what is reserved is a target, by whichever address it is named.
