@@ -72,7 +72,7 @@ func (r *Read) checkTargets(c *Conn) error {
 	rest := r.Length
 	for i, t := range r.Scatter {
 		if err := t.check(c, "Region", "Offset"); err != nil {
-			return fmt.Errorf("Scatter[%d]: %w", i, err)
+			return fmt.Errorf("number %d of Scatter: %w", i, err)
 		}
 		if t.Length > rest {
 			return invalidf("Scatter has more than the %d bytes of Length", r.Length)

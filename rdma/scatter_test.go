@@ -79,7 +79,7 @@ func TestBadScatter(t *testing.T) {
 		"beside Scatter":      {To: p.target, Length: 100, Scatter: []Target{good}},
 		"less than Length":    {Length: 101, Scatter: []Target{good}},
 		"more than the 150":   {Length: 150, Scatter: []Target{good, good}},
-		"Scatter[1]":          {Length: 200, Scatter: []Target{good, {}}},
+		"number 1 of Scatter": {Length: 200, Scatter: []Target{good, {}}},
 		"another domain":      {Length: 100, Scatter: []Target{{foreign, 0, 100}}},
 		"without LocalTarget": {Length: 100, Scatter: []Target{{noTarget, 0, 100}}},
 		"leave the region":    {Length: 100, Scatter: []Target{{p.target, 4000, 100}}},
