@@ -13,8 +13,8 @@ cat >"$work/run.sh" <<'RUN'
 export RDMA_REQUIRED=1
 chmod 666 /dev/infiniband/uverbs*
 chmod 755 /test /test/*.test
-./shim.test -test.v -test.timeout 60s || exit 1
-./pure.test -test.v -test.timeout 60s -test.run 'Reads|Targets|Killed' || exit 1
+./shim.test -test.v -test.timeout 150s || exit 1
+./pure.test -test.v -test.timeout 150s -test.run 'Reads|Targets|Killed' || exit 1
 RUN
 
 status=0

@@ -24,7 +24,7 @@ import (
 	"moorage/rdma"
 )
 
-const storeSize = 32 << 20 // one slab
+const storeSize = 8 << 20 // one slab, small: the emulated machine touches all of it each time
 
 // endpoints is a store with a card, and an endpoint that copies and one that registers what is not registered.
 type endpoints struct {
