@@ -86,6 +86,12 @@ func newNode(t *testing.T, name string, o pull.Options) *node {
 	return n
 }
 
+// limit is a setting of the stand-in for libibverbs.
+type limit struct {
+	name  string
+	value int64
+}
+
 // world is two nodes with a connection: mine pulls from theirs.
 type world struct {
 	f            *rdmatest.Fake
@@ -93,9 +99,12 @@ type world struct {
 	conn, back   *rdma.Conn
 }
 
-func newWorld(t *testing.T, mine, theirs pull.Options) *world {
+func newWorld(t *testing.T, mine, theirs pull.Options, limits ...limit) *world {
 	t.Helper()
 	w := &world{f: provider(t)}
+	for _, l := range limits {
+		w.f.Set(t, l.name, l.value)
+	}
 	w.mine, w.theirs = newNode(t, "fake0", mine), newNode(t, "fake1", theirs)
 	w.connect(t)
 	t.Cleanup(w.f.Reset) // before the nodes are closed

@@ -1,9 +1,11 @@
 package pull_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"moorage/core/cost"
 	"moorage/core/pull"
 	"moorage/core/registry"
+	"moorage/core/tensor"
 	"moorage/rdma"
 )
 
@@ -117,13 +120,7 @@ func TestMixedSlices(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	f := provider(t)
-	f.Set(t, "max_mr_size", 2<<20)
-	f.Set(t, "max_message", 100_000)
-	w := newWorld(t, with(cost.Never), with(cost.Never))
-	f.Set(t, "max_mr_size", 2<<20)
-	f.Set(t, "max_message", 100_000)
-	w.connect(t)
+	w := newWorld(t, with(cost.Never), with(cost.Never), limit{"max_mr_size", 128 << 10}, limit{"max_message", 100_000})
 	for round := range 20 {
 		data := make([]byte, 1+r.IntN(2<<20))
 		fill(data, uint64(round))
@@ -147,6 +144,85 @@ func TestMixedSlices(t *testing.T) {
 			data = data[len(b):]
 		}
 	}
+	require.Greater(t, w.mine.card.Domain().Stats().Regions, capacity/(128<<10), "the slab is in parts")
+}
+
+// TestTransfersAmongTrims: many transfers at a time, each with contents checked, while both stores give back what they can and
+// the caller registers and releases.
+func TestTransfersAmongTrims(t *testing.T) {
+	w := newWorld(t, with(cost.Never), with(cost.Never))
+	stop := make(chan struct{})
+	var around, workers sync.WaitGroup
+	spare := memory(t, 1<<20)
+	for _, n := range []*node{w.mine, w.theirs} {
+		around.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, err := n.store.Trim()
+				g, failed := n.store.Register(addressOf(spare), uint64(len(spare)), registry.Options{})
+				if failed == nil {
+					failed = core.Unregister(context.Background(), g)
+				}
+				if err = errors.Join(err, failed); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for worker := range 4 {
+		workers.Go(func() {
+			for round := range 40 {
+				if err := w.once(fmt.Sprint(worker), uint64(worker<<20+round)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	close(stop)
+	around.Wait()
+	require.Zero(t, w.mine.Held())
+}
+
+// once puts an object, pulls it into a reservation, publishes that, and takes both away again.
+func (w *world) once(key string, seed uint64) error {
+	data := make([]byte, 100_000+seed%50_000)
+	fill(data, seed)
+	if _, err := w.theirs.store.Put([]byte(key), data, core.PutOptions{}); err != nil {
+		return err
+	}
+	v, err := w.theirs.store.Get([]byte(key))
+	if err != nil {
+		return err
+	}
+	defer v.Release()
+	room, err := w.mine.store.Reserve(uint64(len(data)))
+	if err != nil {
+		return err
+	}
+	defer room.Abort()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, _, err = w.transfer(ctx, []pull.Slice{{Addr: v.Addr(), Size: v.Size()}}, []pull.Slice{{Addr: room.Addr(), Size: room.Size(), Reserved: true}})
+	if err != nil {
+		return err
+	}
+	if _, err = room.Commit([]byte(key), tensor.DType{}, nil, core.PutOptions{}); err != nil {
+		return err
+	}
+	got, err := w.mine.store.Get([]byte(key))
+	if err != nil {
+		return err
+	}
+	defer got.Release()
+	if string(got.Bytes()) != string(data) {
+		return errors.New("other bytes than were put")
+	}
+	return errors.Join(w.mine.store.Remove([]byte(key)), w.theirs.store.Remove([]byte(key)))
 }
 
 // TestTheSecondTimeRegistersNothing: whatever the memory is, unless it is to be registered each time.

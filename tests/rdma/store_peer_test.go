@@ -75,6 +75,7 @@ type seller struct {
 	*endpoints
 	offer *pull.Offer
 	undo  []func() error
+	calm  func() error // ends a storm
 }
 
 // beStore serves until its standard input ends.
@@ -171,10 +172,35 @@ func (s *seller) obey(command string) (string, error) {
 		return hex.EncodeToString(b), err
 	case "forget":
 		return "", s.forget()
+	case "storm":
+		s.calm = s.storm()
+		return "", nil
+	case "calm":
+		return "", s.calm()
 	case "counts":
 		return fmt.Sprint(rdma.Live().Registrations, s.at.Stats().Registered, s.store.Registry().Stats().SlabBytes), nil
 	}
 	return "", fmt.Errorf("no such command: %q", command)
+}
+
+// storm gives back what it can of the store, and registers and releases memory of the caller, until it is ended.
+func (e *endpoints) storm() (end func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		b, err := unix.Mmap(-1, 0, 64<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		for err == nil && ctx.Err() == nil {
+			var g *registry.Registration
+			if _, err = e.store.Trim(); err != nil {
+				break
+			}
+			if g, err = e.store.Register(addressOf(b), 64<<10, registry.Options{}); err == nil {
+				err = core.Unregister(context.Background(), g)
+			}
+		}
+		ended <- err
+	}()
+	return func() error { cancel(); return <-ended }
 }
 
 func (s *seller) put(key string, size int, seed uint64) error {

@@ -185,6 +185,26 @@ func TestTrimBetweenTransfers(t *testing.T) {
 	require.Zero(t, b.store.Registry().Stats().SlabBytes)
 }
 
+// TestTransfersInAStorm: both stores give back their free pages all the time, and register and release other memory; what is
+// transferred meanwhile arrives.
+func TestTransfersInAStorm(t *testing.T) {
+	b := newBuyer(t)
+	b.peer.ask("storm")
+	calm := b.storm()
+	for seed := uint64(1); seed <= 4; seed++ {
+		want := make([]byte, 200<<10)
+		pattern(want, seed)
+		b.peer.ask(fmt.Sprint("put k ", len(want), " ", seed))
+		into, seen := b.place(pull.R2, len(want))
+		b.peer.ask("offer 0 0 0")
+		b.buy(pull.R2, into)
+		require.True(t, string(want) == string(seen()), "transfer %d", seed)
+		b.peer.ask("remove k")
+	}
+	require.NoError(t, calm())
+	b.peer.ask("calm")
+}
+
 // TestFiguresOfTheCard: measuring takes a moment, and leaves nothing registered.
 func TestFiguresOfTheCard(t *testing.T) {
 	b := newBuyer(t)
