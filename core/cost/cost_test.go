@@ -235,4 +235,5 @@ func TestExplain(t *testing.T) {
 	}
 	require.Equal(t, []string{"17 bytes", "4 KiB", "1.5 GiB"}, []string{size(17), size(4096), size(3 << 29)})
 	require.Equal(t, "at no size", from(Unlimited))
+	require.Equal(t, []string{"as it is", "copied", "registered on the fly"}, []string{AsIs.String(), Copy.String(), OnTheFly.String()})
 }
