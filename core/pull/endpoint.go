@@ -112,9 +112,10 @@ func (e *Endpoint) prepare(slices []Slice, uses int, d sides) (*hold, error) {
 
 func (e *Endpoint) add(h *hold, s Slice, uses int, d sides) error {
 	found, registered := e.registry.Find(s.Addr, s.Size)
+	end, _ := e.registry.Find(s.Addr+uintptr(s.Size)-1, 1)
 	switch {
-	case found.Store && !registered:
-		return failf(ErrInvalid, "%d bytes at address 0x%x leave the store", s.Size, s.Addr)
+	case found.Store && !registered || found.Store != end.Store:
+		return failf(ErrInvalid, "%d bytes at address 0x%x lie in the store with a part of them alone", s.Size, s.Addr)
 	case found.Store && d.use == registry.Receive && !s.Reserved:
 		return ErrReadOnly
 	}

@@ -324,8 +324,13 @@ func TestMemoryOfAStoreIsNotOverwritten(t *testing.T) {
 	_, err = w.mine.Sink([]pull.Slice{into}, 1)
 	require.ErrorIs(t, err, pull.ErrReadOnly)
 	beyond := pull.Slice{Addr: into.Addr, Size: capacity + 1, Reserved: true}
-	_, err = w.mine.Sink([]pull.Slice{beyond}, 1)
-	require.ErrorIs(t, err, pull.ErrInvalid)
+	before := pull.Slice{Addr: w.mine.store.Region().ReaderAddr(0) - 100, Size: 200}
+	for _, s := range []pull.Slice{beyond, before} {
+		_, err = w.mine.Sink([]pull.Slice{s}, 1)
+		require.ErrorIs(t, err, pull.ErrInvalid)
+		_, err = w.mine.Offer([]pull.Slice{s}, 1)
+		require.ErrorIs(t, err, pull.ErrInvalid)
+	}
 }
 
 func TestBadArguments(t *testing.T) {

@@ -101,16 +101,24 @@ func (r *Registry) Detach(ctx context.Context, a *Attached) error {
 	if !wait(ctx, a.drained) {
 		return failf("detach", ErrInUse, "%s has %d", a.Name(), a.gate.inside())
 	}
+	had, err := r.forget(a)
+	if !had {
+		return nil // it was done before
+	}
+	return errors.Join(err, a.close())
+}
+
+// forget deregisters everything with a device, and takes it out.
+func (r *Registry) forget(a *Attached) (had bool, err error) {
 	r.life.Lock()
 	defer r.life.Unlock()
 	index := r.indexOf(a)
 	if index < 0 {
-		return nil // it was done before
+		return false, nil
 	}
 	r.devices = append(r.devices[:index:index], r.devices[index+1:]...)
-	var err error
 	r.eachSpan(func(s *span) { err = errors.Join(err, s.drop(r, a.number)) })
-	return errors.Join(err, a.close())
+	return true, err
 }
 
 func (a *Attached) close() error {

@@ -189,7 +189,7 @@ func (e *endpoints) storm() (end func() error) {
 	ended := make(chan error, 1)
 	go func() {
 		b, err := unix.Mmap(-1, 0, 64<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-		for err == nil && ctx.Err() == nil {
+		for ; err == nil && ctx.Err() == nil; time.Sleep(time.Millisecond) { // there are two processors, both emulated
 			var g *registry.Registration
 			if _, err = e.store.Trim(); err != nil {
 				break
@@ -227,6 +227,11 @@ func (s *seller) makeOffer(way pull.Way, size int, seed uint64) error {
 		s.undo = append(s.undo, func() error { return unix.Munmap(b) })
 		pattern(b, seed)
 		from = pull.Slice{Addr: addressOf(b), Size: uint64(size)}
+		if way == pull.W3 { // what is only sent need not be writable
+			if err := unix.Mprotect(b, unix.PROT_READ); err != nil {
+				return err
+			}
+		}
 	}
 	if way == pull.W1 {
 		g, err := s.store.Register(from.Addr, from.Size, registry.Options{})
