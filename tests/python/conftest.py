@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_verbs
 import pytest
 
 import moorage
@@ -101,3 +102,9 @@ def open_store() -> Iterator[Callable[..., moorage.Store]]:
 @pytest.fixture
 def store(open_store: Callable[..., moorage.Store]) -> moorage.Store:
     return open_store()
+
+
+@pytest.fixture(scope="session", name="fake_verbs")
+def _fake_verbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for LD_LIBRARY_PATH, with a libibverbs.so.1 that has devices."""
+    return fake_verbs.build(tmp_path_factory.mktemp("verbs"))

@@ -359,6 +359,10 @@ struct ibv_device **ibv_get_device_list(int *n) {
 
 void ibv_free_device_list(struct ibv_device **list) { free(list); }
 
+const char *ibv_get_device_name(struct ibv_device *d) { return d->name; }
+
+const char *ibv_wc_status_str(enum ibv_wc_status status) { return status ? "failed" : "success"; }
+
 struct ibv_context *ibv_open_device(struct ibv_device *d) {
 	FAIL_IF(open_errno)
 	struct context *c = calloc(1, sizeof *c);
@@ -827,4 +831,13 @@ void fake_event(int device, int type) {
 	}
 }
 
-__attribute__((constructor)) static void start(void) { fake_reset(); }
+// From outside of the process: FAKE_VERBS="devices=0 open_errno=13".
+__attribute__((constructor)) static void start(void) {
+	fake_reset();
+	const char *given = getenv("FAKE_VERBS");
+	char name[64];
+	long to;
+	for (int used; given && sscanf(given, " %63[^=]=%ld%n", name, &to, &used) == 2; given += used)
+		if (!fake_set(name, to))
+			abort();
+}

@@ -83,3 +83,8 @@ def has_huge_pages(one: Area) -> bool:
             elif ours and words[0] == "AnonHugePages:":
                 return int(words[1]) > 0
     return False
+
+
+def populate(address: int, size: int) -> None:
+    """Has the kernel fill the pages of a range (MADV_POPULATE_WRITE), if it can."""
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_int(23))
