@@ -20,6 +20,11 @@ static int32_t check_store_options(const moor_store_options *o) {
   if (o->prefault > MOOR_PREFAULT_OPEN) {
     return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->prefault is %u; it is one of MOOR_PREFAULT_*", o->prefault);
   }
+  if (o->registering > MOOR_REGISTERING_REQUIRE) {
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->registering is %u; it is one of MOOR_REGISTERING_*",
+                     o->registering);
+  }
+  if (o->reserved != 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->reserved is not 0");
   if (o->capacity > (uint64_t)PTRDIFF_MAX) {
     return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->capacity is %llu bytes", (unsigned long long)o->capacity);
   }

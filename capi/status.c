@@ -34,6 +34,7 @@ const char *moor_status_name(int32_t status) {
     NAME(MOOR_ERR_SYSTEM);
     NAME(MOOR_ERR_INTERNAL);
     NAME(MOOR_ERR_TIMEOUT);
+    NAME(MOOR_ERR_NO_DEVICE);
 #undef NAME
     default:
       return "MOOR_ERR_UNKNOWN";

@@ -12,12 +12,17 @@ const (
 	EvictS3FIFO
 )
 
+// Registering is what transfers do with memory of the caller's that is not registered.
+type Registering uint8
+
 // Options say how a store is opened. The zero value is the default.
 type Options struct {
 	Capacity  uint64 // bytes of tensor memory; 0 = a quarter of what the process may use
 	Eviction  Eviction
 	HugePages arena.HugePages
 	Prefault  arena.Prefault
+
+	Registering Registering
 }
 
 func (o Options) check() error {

@@ -28,7 +28,8 @@ type Stats struct {
 	CopiedIn, CopiedOut                    uint64
 	Protected, LastSeq                     uint64
 
-	Registered registry.Stats
+	Registered  registry.Stats
+	Registering Registering
 }
 
 // Stats looks at everything once. The figures are not of one moment. Borrowed ones cost a walk over all records.
@@ -48,7 +49,7 @@ func (s *Store) Stats() (Stats, error) {
 		CopiedIn: s.counters.copiedIn.Load(), CopiedOut: s.control.CopiedOut.Load(),
 		Adoptions: s.counters.adoptions.Load(), AdoptCopies: s.counters.adoptCopies.Load(),
 		Protected: uint64(s.counters.protected.Load()), LastSeq: s.seq.Load(),
-		Registered: s.registry.Stats(),
+		Registered: s.registry.Stats(), Registering: s.opts.Registering,
 	}
 	asked := s.control.Asked.Load() // before the gets, of which it is a part
 	var err error

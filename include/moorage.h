@@ -183,6 +183,7 @@ int32_t moor_abi_level(void);
 #define MOOR_ERR_SYSTEM (-17)          /* a system call failed; the text names it */
 #define MOOR_ERR_INTERNAL (-18)        /* a bug in Moorage; the text has what is known */
 #define MOOR_ERR_TIMEOUT (-19)         /* what was waited for did not come in time */
+#define MOOR_ERR_NO_DEVICE (-20)       /* there is no such network device, or it cannot be used; the text says why */
 
 /* "MOOR_ERR_CAPACITY" for -6, and so on; "MOOR_ERR_UNKNOWN" for a number that is none. Static. */
 const char *moor_status_name(int32_t status);
@@ -208,6 +209,11 @@ typedef struct moor_store {
 #define MOOR_PREFAULT_NONE 0
 #define MOOR_PREFAULT_BACKGROUND 1 /* touch all memory in the background */
 #define MOOR_PREFAULT_OPEN 2       /* touch all memory before open returns */
+/* registering: what transfers do with memory of the caller's that is not registered */
+#define MOOR_REGISTERING_AUTO 0    /* copy it through memory that is, or register it for the one transfer: by measured cost */
+#define MOOR_REGISTERING_NEVER 1   /* always copy it through memory that is */
+#define MOOR_REGISTERING_ALWAYS 2  /* always register it for the one transfer */
+#define MOOR_REGISTERING_REQUIRE 3 /* neither: it is an error */
 
 typedef struct moor_store_options {
   uint32_t struct_size;
@@ -215,6 +221,8 @@ typedef struct moor_store_options {
   uint64_t capacity; /* bytes of tensor memory; 0 = a quarter of the memory this process may use */
   uint32_t hugepages;
   uint32_t prefault;
+  uint32_t registering;
+  uint32_t reserved;
 } moor_store_options;
 
 /* Opens a store. Reserves address space for the whole capacity; memory is used when it is first written.
@@ -582,6 +590,70 @@ typedef struct moor_registration_info {
 int32_t moor_find_registration(moor_store store, const void *data, uint64_t size, moor_registration_info *info_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
+ * Network devices (RDMA)
+ *
+ * They are reached through libibverbs, which is looked for by the first of these calls and by nothing else, so that who has
+ * no such device pays nothing. Where there is none everything works without: that is not an error, but of
+ * moor_attach_device. MOORAGE_LIBIBVERBS in the environment names another library.
+ */
+/* missing: the first of these that is so */
+#define MOOR_MISSING_NOTHING 0     /* there is a device that can be used */
+#define MOOR_MISSING_PLATFORM 1    /* only Linux on x86-64 and arm64 has it */
+#define MOOR_MISSING_LIBRARY 2     /* libibverbs cannot be loaded */
+#define MOOR_MISSING_KERNEL 3      /* the kernel has no verbs */
+#define MOOR_MISSING_DEVICE 4      /* there is no device */
+#define MOOR_MISSING_PERMISSION 5  /* no device can be opened */
+#define MOOR_MISSING_ACTIVE_PORT 6 /* no port of any device has a link */
+
+#define MOOR_LINK_UNKNOWN 0
+#define MOOR_LINK_INFINIBAND 1
+#define MOOR_LINK_ETHERNET 2
+
+#define MOOR_DEVICE_NAME 64 /* bytes of a device's name, with its end */
+
+typedef struct moor_device {
+  char name[MOOR_DEVICE_NAME];
+  char refusal[256];  /* why it could not be opened; empty when it could */
+  uint32_t port;      /* that is used, or would be: the first with a link, else the first; 0: not known */
+  uint32_t link;      /* MOOR_LINK_* of that port */
+  uint32_t active;    /* 1: the port has a link, and the device can be attached */
+  int32_t numa_node;  /* -1: not known */
+} moor_device;
+
+typedef struct moor_device_list {
+  uint32_t struct_size;
+  uint32_t missing;  /* MOOR_MISSING_* */
+  uint64_t count;    /* of devices that there are */
+  char text[512];    /* what is missing, and what changes it; empty when nothing is */
+} moor_device_list;
+
+/* Lists the devices of this machine, the first devices_size of them into devices. Each is opened for a moment. Set
+ * list_out->struct_size before the call; it is checked. */
+int32_t moor_list_devices(moor_device *devices, uint64_t devices_size, moor_device_list *list_out);
+
+/* Opens a device for a store: what is registered from now on is registered with it, too, what was registered before when a
+ * transfer first uses it, and memory of the store slab by slab, likewise (in a store with prefault, in the background). It is
+ * detached with the store. name is a C string; NULL is the first device that has a link. name_out has room for
+ * MOOR_DEVICE_NAME bytes, or is NULL. NO_DEVICE: there is no such device, or it cannot be used. EXISTS: the store has it. */
+int32_t moor_attach_device(moor_store store, const char *name, char *name_out);
+/* Takes a device away from a store and closes it, with all that is registered with it. NOT_FOUND: the store does not have it.
+ * TIMEOUT when transfers are in flight after timeout_ns nanoseconds (0 looks once): no further one begins then, and the call
+ * may be made again. */
+int32_t moor_detach_device(moor_store store, const char *name, uint64_t timeout_ns);
+
+typedef struct moor_device_stats {
+  char name[MOOR_DEVICE_NAME];
+  uint64_t regions;       /* registered with it now */
+  uint64_t bytes;         /* in them */
+  uint64_t registrations; /* how often memory was registered with it */
+  uint64_t register_ns;   /* nanoseconds that this, and deregistering, took */
+} moor_device_stats;
+
+/* What the devices of a store have registered: the first stats_size of them, in the order in which they were attached.
+ * count_out is how many there are. */
+int32_t moor_list_attached(moor_store store, moor_device_stats *stats, uint64_t stats_size, uint64_t *count_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
  * Counters and upkeep
  */
 typedef struct moor_stats {
@@ -622,6 +694,8 @@ typedef struct moor_stats {
   uint64_t slab_bytes;           /* of the store, registered with some device */
   uint64_t device_registrations; /* how often memory was registered with a device */
   uint64_t register_ns;          /* nanoseconds spent in registering, deregistering and locking */
+  uint32_t registering;          /* MOOR_REGISTERING_*, as the store was opened */
+  uint32_t reserved;
 } moor_stats;
 
 /* Set struct_size before the call; it is checked. */

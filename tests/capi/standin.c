@@ -523,6 +523,10 @@ ABSENT(moorgo_list_borrows, uint64_t a, void *b, uint64_t c, moor_borrow *d, uin
 ABSENT(moorgo_register, uint64_t a, uint64_t b, uint64_t c, uint32_t d, uint64_t *e)
 ABSENT(moorgo_registration_release, uint64_t a, uint64_t b)
 ABSENT(moorgo_find_registration, uint64_t a, uint64_t b, uint64_t c, moor_registration_info *d)
+ABSENT(moorgo_list_devices, moor_device *a, uint64_t b, moor_device_list *c)
+ABSENT(moorgo_attach_device, uint64_t a, moor_cstring b, char *c)
+ABSENT(moorgo_detach_device, uint64_t a, moor_cstring b, uint64_t c)
+ABSENT(moorgo_list_attached, uint64_t a, moor_device_stats *b, uint64_t c, uint64_t *d)
 ABSENT(moorgo_get_stats, uint64_t a, moor_stats *b)
 ABSENT(moorgo_trim, uint64_t a, uint64_t *b)
 ABSENT(moorgo_import_safetensors, uint64_t a, moor_cstring b, moor_cbytes c, uint64_t d, moor_cfile_options e,

@@ -103,6 +103,7 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_REGISTER_LOCK": _abi.REGISTER_LOCK,
         "MOOR_REGISTERED_STORE": _abi.REGISTERED_STORE,
         "MOOR_REGISTERED_LOCKED": _abi.REGISTERED_LOCKED,
+        "MOOR_DEVICE_NAME": _abi.DEVICE_NAME,
         "MOOR_BORROW_UNNAMED": _abi.BORROW_UNNAMED,
         "MOOR_BORROW_RESERVED": _abi.BORROW_RESERVED,
         "MOOR_BORROW_CHILD": _abi.BORROW_CHILD,
@@ -113,6 +114,9 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_EVICT_": _abi.EVICTION,
         "MOOR_HUGE_": _abi.HUGEPAGES,
         "MOOR_PREFAULT_": _abi.PREFAULT,
+        "MOOR_REGISTERING_": _abi.REGISTERING,
+        "MOOR_MISSING_": _abi.MISSING,
+        "MOOR_LINK_": _abi.LINKS,
     }.items():
         in_header = {name for name in numbers if name.startswith(prefix)}
         assert in_header == {prefix + choice.upper() for choice in choices}

@@ -30,6 +30,7 @@ from .errors import (
     InvalidArgumentError,
     IOFailedError,
     MoorageError,
+    NoDeviceError,
     NoMemoryError,
     NotFoundError,
     ReadOnlyError,
@@ -41,7 +42,8 @@ from .errors import (
 from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
-    from .records import Borrow, Description, SnapshotInfo, Stats
+    from .devices import Device, Network, network
+    from .records import Borrow, Description, DeviceStats, SnapshotInfo, Stats
     from .registration import Registration
     from .snapshot import Snapshot
 
@@ -55,6 +57,8 @@ __all__ = [
     "CapacityError",
     "ClosedError",
     "Description",
+    "Device",
+    "DeviceStats",
     "ExistsError",
     "ForkedError",
     "FormatError",
@@ -65,6 +69,8 @@ __all__ = [
     "InvalidArgumentError",
     "Mode",
     "MoorageError",
+    "Network",
+    "NoDeviceError",
     "NoMemoryError",
     "NotFoundError",
     "ReadOnlyError",
@@ -78,6 +84,7 @@ __all__ = [
     "UnsupportedError",
     "WaitTimeoutError",
     "__version__",
+    "network",
 ]
 
 
@@ -90,7 +97,12 @@ def __getattr__(name: str) -> Any:
         from .registration import Registration
 
         return Registration
-    if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
+    if name in ("Device", "Network", "network"):
+        from . import devices
+
+        return getattr(devices, name)
+    # Importing dataclasses would be half of our import.
+    if name in ("Borrow", "Description", "DeviceStats", "SnapshotInfo", "Stats"):
         from . import records
 
         return getattr(records, name)

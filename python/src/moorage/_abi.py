@@ -9,6 +9,7 @@ import ctypes
 from ctypes import (
     POINTER,
     Structure,
+    c_char,
     c_char_p,
     c_int32,
     c_int64,
@@ -48,6 +49,7 @@ STATUS = {
     "MOOR_ERR_SYSTEM": -17,
     "MOOR_ERR_INTERNAL": -18,
     "MOOR_ERR_TIMEOUT": -19,
+    "MOOR_ERR_NO_DEVICE": -20,
 }
 OK = 0
 NOT_FOUND = STATUS["MOOR_ERR_NOT_FOUND"]
@@ -62,12 +64,16 @@ IF_EXISTS = {"replace": 0, "keep": 1, "raise": 2}
 EVICTION = {"none": 0, "s3fifo": 1}
 HUGEPAGES = {"off": 0, "try": 1, "require": 2}
 PREFAULT = {"none": 0, "background": 1, "open": 2}
+REGISTERING = {"auto": 0, "never": 1, "always": 2, "require": 3}
 CLOSE_WAIT = 1
 PUT_AS_BYTES = 1
 PUT_ATOMIC = 4
 SNAPSHOT_FORKED = 1
 REGISTER_LOCK = 1
 REGISTERED_STORE, REGISTERED_LOCKED = 1, 2
+MISSING = {"nothing": 0, "platform": 1, "library": 2, "kernel": 3, "device": 4, "permission": 5, "active_port": 6}
+LINKS = {"unknown": 0, "infiniband": 1, "ethernet": 2}
+DEVICE_NAME = 64
 BUFFER_READ_ONLY, BUFFER_TENSOR, BUFFER_COPIED = 1, 2, 4
 DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
@@ -123,6 +129,8 @@ class StoreOptions(Structure):
         ("capacity", c_uint64),
         ("hugepages", c_uint32),
         ("prefault", c_uint32),
+        ("registering", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -236,6 +244,8 @@ class Stats(Structure):
         ("slab_bytes", c_uint64),
         ("device_registrations", c_uint64),
         ("register_ns", c_uint64),
+        ("registering", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -251,6 +261,31 @@ class RegistrationInfo(Structure):
         ("offset", c_uint64),
         ("size", c_uint64),
         ("in_flight", c_uint64),
+    ]
+
+
+class Device(Structure):
+    _fields_ = [
+        ("name", c_char * DEVICE_NAME),
+        ("refusal", c_char * 256),
+        ("port", c_uint32),
+        ("link", c_uint32),
+        ("active", c_uint32),
+        ("numa_node", c_int32),
+    ]
+
+
+class DeviceList(Structure):
+    _fields_ = [("struct_size", c_uint32), ("missing", c_uint32), ("count", c_uint64), ("text", c_char * 512)]
+
+
+class DeviceStats(Structure):
+    _fields_ = [
+        ("name", c_char * DEVICE_NAME),
+        ("regions", c_uint64),
+        ("bytes", c_uint64),
+        ("registrations", c_uint64),
+        ("register_ns", c_uint64),
     ]
 
 
@@ -300,6 +335,9 @@ STRUCTS = {
     "moor_snapshot_info": SnapshotInfo,
     "moor_register_options": RegisterOptions,
     "moor_registration_info": RegistrationInfo,
+    "moor_device": Device,
+    "moor_device_list": DeviceList,
+    "moor_device_stats": DeviceStats,
 }
 
 # A handle is a struct of one uint64_t, which every ABI we run on passes as that integer.
@@ -364,6 +402,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_register_memory": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegisterOptions), _out)),
     "moor_registration_release": (c_int32, (_registration, c_uint64)),
     "moor_find_registration": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegistrationInfo))),
+    "moor_list_devices": (c_int32, (_out, c_uint64, POINTER(DeviceList))),
+    "moor_attach_device": (c_int32, (_store, c_char_p, _out)),
+    "moor_detach_device": (c_int32, (_store, c_char_p, c_uint64)),
+    "moor_list_attached": (c_int32, (_store, _out, c_uint64, _out)),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),
     "moor_import_safetensors": (c_int32, (_store, c_char_p, *_key, POINTER(FileOptions), _out)),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ._prometheus import prometheus
 
-__all__ = ["Borrow", "Description", "SnapshotInfo", "Stats", "prometheus"]
+__all__ = ["Borrow", "Description", "DeviceStats", "SnapshotInfo", "Stats", "prometheus"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,21 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True)
+class DeviceStats:
+    """What a network device has registered of a store's, from `Store.stats`."""
+
+    name: str
+    regions: int
+    """Registered now: slabs of the store, and ranges of the caller's."""
+    nbytes: int
+    """Bytes in them."""
+    registrations: int
+    """How often memory was registered."""
+    register_ns: int
+    """Nanoseconds spent in that, and in deregistering."""
+
+
+@dataclass(frozen=True)
 class Stats:
     """Counters and gauges of a store, from `Store.stats`. Sizes in bytes, counts since the store was opened."""
 
@@ -129,6 +145,10 @@ class Stats:
     """How often memory was registered with a device."""
     register_ns: int
     """Nanoseconds spent in registering, deregistering and locking."""
+    attached: tuple[DeviceStats, ...]
+    """What each of the store's devices has registered."""
+    register: Literal["auto", "never", "always", "require"]
+    """`Store(register=)`."""
     hugepages: bool
     """Whether the store lies in huge pages."""
 

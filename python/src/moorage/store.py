@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from .records import Borrow, Description, Stats
+    from .records import Borrow, Description, DeviceStats, Stats
     from .registration import Registration
     from .snapshot import Snapshot
 
@@ -57,6 +57,10 @@ class Store:
                  nor pinned.
     hugepages    "off", "try", or "require" (HugePagesError when there are too few).
     prefault     "none", "background" or "open": whether memory is touched before it is used.
+    register     what transfers over a network device do with memory of yours that you did not `register`: "never", copy
+                 it through memory that is; "always", register it for the one transfer; "auto", what costs less, by
+                 measurement; "require", raise. Nothing else is touched by it: puts and gets of this store register
+                 nothing.
     debug        True: `borrows` says from where each view was taken, and taking one costs several times more. None:
                  False, unless the environment has MOORAGE_DEBUG=1.
 
@@ -81,6 +85,7 @@ class Store:
         eviction: Literal["none", "s3fifo"] = "none",
         hugepages: Literal["off", "try", "require"] = "off",
         prefault: Literal["none", "background", "open"] = "none",
+        register: Literal["auto", "never", "always", "require"] = "auto",
         debug: bool | None = None,
     ) -> None:
         self._mode = _parse.choice(mode, "mode", _abi.MODES)
@@ -90,6 +95,7 @@ class Store:
             capacity=_parse.size(capacity, "capacity"),
             hugepages=_parse.choice(hugepages, "hugepages", _abi.HUGEPAGES),
             prefault=_parse.choice(prefault, "prefault", _abi.PREFAULT),
+            registering=_parse.choice(register, "register", _abi.REGISTERING),
         )
         debug = _wants_debug(debug)
         route = _lib.wanted_route()
@@ -716,6 +722,36 @@ class Store:
 
         return registration.is_registered(self._library, self._id, obj, nbytes, self._torch_of(obj))
 
+    def attach_device(self, name: str | None = None) -> str:
+        """Opens a network device for this store, by its name; None is the first that has a link. `moorage.network()`
+        lists them.
+
+        What is registered from now on is registered with it, too, what was registered before when a transfer first
+        uses it; memory of the store slab by slab, likewise (with prefault, in the background). It is detached with the
+        store.
+
+            name = store.attach_device()
+
+        Returns its name. Raises NoDeviceError when there is no such device or it cannot be used, with what is missing;
+        ExistsError when the store has it; TypeError, InvalidArgumentError for a name that is none; NoMemoryError,
+        SystemFailureError, ForkedError.
+        """
+        from . import devices
+
+        return devices.attach(self._library, self._id, name)
+
+    def detach_device(self, name: str, timeout: float | None = None) -> None:
+        """Closes a device of this store when its transfers have ended, with all that is registered with it.
+
+        timeout  seconds; None waits for ever, 0 looks once
+
+        Raises NoDeviceError when the store does not have it; WaitTimeoutError when transfers are still in flight: no
+        further one begins, and the call may be made again. Ctrl-C is heard.
+        """
+        from . import devices
+
+        devices.detach(self._library, self._id, name, timeout)
+
     def _torch_of(self, obj: Any) -> Any:
         torch = _imported("torch")
         return self._torch() if torch is not None and isinstance(obj, torch.Tensor) else None
@@ -821,7 +857,14 @@ class Store:
         raw = self._raw_stats()
         values = {name: getattr(raw, name) for name in _STATS}
         values["hugepages"] = raw.hugepages != _abi.HUGEPAGES["off"]
+        values["register"] = _REGISTERING[raw.registering]
+        values["attached"] = self._attached() if raw.devices else ()
         return Stats(**values)
+
+    def _attached(self) -> tuple[DeviceStats, ...]:
+        from . import devices
+
+        return devices.attached(self._library, self._id)
 
     def _raw_stats(self) -> _abi.Stats:
         raw = _abi.Stats(struct_size=ctypes.sizeof(_abi.Stats))
@@ -1091,7 +1134,8 @@ class _Later:
 
 
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
-_STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
+_STATS = [field[0] for field in _abi.Stats._fields_ if field[0] not in ("struct_size", "registering", "reserved")]
+_REGISTERING: dict[int, Any] = {number: name for name, number in _abi.REGISTERING.items()}
 _STAGE_FROM = 64 << 10  # bytes
 _WAIT_PIECE = 0.05  # seconds
 _ADOPT_COPIED = (
