@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"moorage/core/cost"
 	"moorage/core/registry"
 	"moorage/core/verbs"
 	"moorage/rdma"
@@ -177,6 +179,30 @@ func within(timeout C.uint64_t) (context.Context, context.CancelFunc) {
 		return context.Background(), func() {}
 	}
 	return context.WithTimeout(context.Background(), time.Duration(timeout))
+}
+
+//export moorgo_explain_device
+func moorgo_explain_device(name C.moor_cstring, registering C.uint32_t, out *C.char, size C.uint64_t) (st C.int32_t) {
+	defer guard(&st)
+	if _, err := host(); err != nil { // the copy threads are its
+		return failed(err)
+	}
+	wanted := C.GoString(name)
+	d, err := verbs.Open(wanted, verbs.Options{})
+	if err != nil {
+		return deviceFailed(noSuchDevice(wanted, err))
+	}
+	var endless atomic.Uint32 // nothing is closed meanwhile
+	figures, err := d.Figures(func(dst, src, n uintptr) { copyC(dst, src, n, &endless) })
+	if err = errors.Join(err, d.Close()); err != nil {
+		return deviceFailed(err)
+	}
+	model := cost.Model{Policy: cost.Policy(registering), Figures: figures}
+	explained := model.Explain()
+	text := unsafe.Slice(out, min(uint64(size), uint64(len(explained))+1))
+	giveText(text, explained)
+	text[len(text)-1] = 0
+	return C.MOOR_OK
 }
 
 //export moorgo_list_attached

@@ -52,3 +52,15 @@ int32_t moor_list_attached(moor_store store, moor_device_stats *stats, uint64_t 
   MOOR_NOT_NULL(count_out);
   return moorgo_list_attached(store.id, MOOR_USED(stats, stats_size), stats_size, count_out);
 }
+
+int32_t moor_explain_device(const char *name, uint32_t registering, char *text_out, uint64_t text_size) {
+  MOOR_ENTER();
+  if (name != NULL) MOOR_TRY(check_name(name));
+  if (registering > MOOR_REGISTERING_REQUIRE) {
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "registering is %u; it is one of MOOR_REGISTERING_*", registering);
+  }
+  MOOR_NOT_NULL(text_out);
+  MOOR_TRY(moor_check_memory(text_out, text_size, "text_out"));
+  if (text_size == 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "text_size is 0");
+  return moorgo_explain_device(name, registering, text_out, text_size);
+}

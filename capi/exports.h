@@ -72,6 +72,7 @@ int32_t moorgo_find_registration(uint64_t store, uint64_t data, uint64_t size, m
 int32_t moorgo_list_devices(moor_device *devices, uint64_t devices_size, moor_device_list *list_out);
 int32_t moorgo_attach_device(uint64_t store, moor_cstring name, char *name_out);
 int32_t moorgo_detach_device(uint64_t store, moor_cstring name, uint64_t timeout_ns);
+int32_t moorgo_explain_device(moor_cstring name, uint32_t registering, char *text_out, uint64_t text_size);
 int32_t moorgo_list_attached(uint64_t store, moor_device_stats *stats, uint64_t stats_size, uint64_t *count_out);
 int32_t moorgo_get_stats(uint64_t store, moor_stats *stats_out);
 int32_t moorgo_trim(uint64_t store, uint64_t *freed_out);

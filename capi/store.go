@@ -10,6 +10,7 @@ import (
 	"moorage/capi/internal/handle"
 	"moorage/core"
 	"moorage/core/arena"
+	"moorage/core/cost"
 )
 
 // store is what a store's handle leads to.
@@ -35,7 +36,7 @@ func moorgo_store_open(options C.moor_cstore_options, idOut *C.uint64_t) (st C.i
 		o = core.Options{
 			Capacity: uint64(options.capacity), Eviction: core.Eviction(options.eviction),
 			HugePages: arena.HugePages(options.hugepages), Prefault: arena.Prefault(options.prefault),
-			Registering: core.Registering(options.registering),
+			Registering: cost.Policy(options.registering),
 		}
 	}
 	s, err := core.OpenOn(h, t, o)

@@ -1,6 +1,9 @@
 package core
 
-import "moorage/core/arena"
+import (
+	"moorage/core/arena"
+	"moorage/core/cost"
+)
 
 // Eviction is what a full store does.
 type Eviction uint8
@@ -12,9 +15,6 @@ const (
 	EvictS3FIFO
 )
 
-// Registering is what transfers do with memory of the caller's that is not registered.
-type Registering uint8
-
 // Options say how a store is opened. The zero value is the default.
 type Options struct {
 	Capacity  uint64 // bytes of tensor memory; 0 = a quarter of what the process may use
@@ -22,12 +22,15 @@ type Options struct {
 	HugePages arena.HugePages
 	Prefault  arena.Prefault
 
-	Registering Registering
+	Registering cost.Policy // what transfers do with memory of the caller's that is not registered
 }
 
 func (o Options) check() error {
 	if o.Eviction > EvictS3FIFO {
 		return failf("open", ErrInvalid, "eviction %d", o.Eviction)
+	}
+	if !o.Registering.Valid() {
+		return failf("open", ErrInvalid, "registering: %v", o.Registering)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"moorage/core/arena/cell"
+	"moorage/core/cost"
 	"moorage/core/index"
 	"moorage/core/registry"
 )
@@ -29,7 +30,7 @@ type Stats struct {
 	Protected, LastSeq                     uint64
 
 	Registered  registry.Stats
-	Registering Registering
+	Registering cost.Policy
 }
 
 // Stats looks at everything once. The figures are not of one moment. Borrowed ones cost a walk over all records.

@@ -641,6 +641,11 @@ int32_t moor_attach_device(moor_store store, const char *name, char *name_out);
  * may be made again. */
 int32_t moor_detach_device(moor_store store, const char *name, uint64_t timeout_ns);
 
+/* What registering memory with a device costs beside copying it, measured with the first call for a device in a few
+ * milliseconds, and what MOOR_REGISTERING_* makes of it: lines of text, of which text_out gets what fits, and an end. name as in
+ * moor_attach_device. text_size is at least 1. */
+int32_t moor_explain_device(const char *name, uint32_t registering, char *text_out, uint64_t text_size);
+
 typedef struct moor_device_stats {
   char name[MOOR_DEVICE_NAME];
   uint64_t regions;       /* registered with it now */

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"moorage/rdma/internal/ibv"
@@ -131,6 +132,8 @@ func (d *Domain) openDevice(name string) error {
 	switch {
 	case errors.Is(err, errFound):
 		return nil
+	case errors.Is(err, syscall.ENOSYS):
+		return &UnavailableError{Reason: NoKernel, Err: err}
 	case err != nil:
 		return called("ibv_get_device_list", err)
 	case seen == 0 && name != "":

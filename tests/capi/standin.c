@@ -526,6 +526,7 @@ ABSENT(moorgo_find_registration, uint64_t a, uint64_t b, uint64_t c, moor_regist
 ABSENT(moorgo_list_devices, moor_device *a, uint64_t b, moor_device_list *c)
 ABSENT(moorgo_attach_device, uint64_t a, moor_cstring b, char *c)
 ABSENT(moorgo_detach_device, uint64_t a, moor_cstring b, uint64_t c)
+ABSENT(moorgo_explain_device, moor_cstring a, uint32_t b, char *c, uint64_t d)
 ABSENT(moorgo_list_attached, uint64_t a, moor_device_stats *b, uint64_t c, uint64_t *d)
 ABSENT(moorgo_get_stats, uint64_t a, moor_stats *b)
 ABSENT(moorgo_trim, uint64_t a, uint64_t *b)

@@ -217,6 +217,35 @@ def test_a_device_that_refuses_memory(fake_verbs: Path) -> None:
     )
 
 
+def test_what_registering_costs(fake_verbs: Path) -> None:
+    program(
+        fake_verbs,
+        """
+        from moorage import devices
+        text = devices.explain()
+        assert text.startswith("fake0: registering and deregistering costs"), text
+        assert 'register="auto": other memory is copied' in text, text
+        assert 'register="never": other memory is copied, whatever its size' in devices.explain("fake1", "never")
+        assert count("registrations") < 100
+        made = count("registrations")
+        devices.explain("fake1")
+        assert count("registrations") == made, "it is measured once"
+        fails(moorage.NoDeviceError, "there is no device", devices.explain, "mlx5_3")
+        fails(moorage.InvalidArgumentError, "register must be one of", devices.explain, None, "some")
+        nothing_is_left()
+        """,
+    )
+    program(
+        fake_verbs,
+        """
+        from moorage import devices
+        fails(moorage.NoMemoryError, "limit", devices.explain)
+        nothing_is_left()
+        """,
+        f"reg_errno={errno.ENOMEM}",
+    )
+
+
 def test_in_a_forked_child(fake_verbs: Path) -> None:
     program(
         fake_verbs,

@@ -405,6 +405,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_list_devices": (c_int32, (_out, c_uint64, POINTER(DeviceList))),
     "moor_attach_device": (c_int32, (_store, c_char_p, _out)),
     "moor_detach_device": (c_int32, (_store, c_char_p, c_uint64)),
+    "moor_explain_device": (c_int32, (c_char_p, c_uint32, _out, c_uint64)),
     "moor_list_attached": (c_int32, (_store, _out, c_uint64, _out)),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),

@@ -15,11 +15,12 @@ from .records import DeviceStats
 if TYPE_CHECKING:
     from ._lib import Library
 
-__all__ = ["Device", "Network", "network"]
+__all__ = ["Device", "Network", "explain", "network"]
 
 Link = Literal["unknown", "infiniband", "ethernet"]
 Missing = Literal["nothing", "platform", "library", "kernel", "device", "permission", "active_port"]
 
+_EXPLANATION = 4096  # bytes
 _PIECE = 0.05  # seconds between two looks at signals
 _LINKS: dict[int, Link] = {0: "unknown", 1: "infiniband", 2: "ethernet"}
 _MISSING: dict[int, Missing] = {
@@ -79,6 +80,23 @@ def network() -> Network:
             break
         size = found.count + 16
     return Network(tuple(_device(one) for one in room[: found.count]), _MISSING[found.missing], _text(found.text))
+
+
+def explain(name: str | None = None, register: str = "auto") -> str:
+    """What registering memory with a device costs beside copying it, measured in a few milliseconds the first time, and
+    what `Store(register=...)` makes of it: lines of text. None is the first device that has a link.
+
+    Raises NoDeviceError when there is no such device or it cannot be used, NoMemoryError when RLIMIT_MEMLOCK is too
+    low.
+    """
+    from . import _lib
+
+    library = _lib.load()
+    text = ctypes.create_string_buffer(_EXPLANATION)
+    number = _parse.choice(register, "register", _abi.REGISTERING)
+    raw = None if name is None else _name(name)
+    _check(library, library.c.moor_explain_device(raw, number, text, len(text)))
+    return _text(text.value)
 
 
 def _device(one: _abi.Device) -> Device:

@@ -27,8 +27,8 @@ def modules(site: str) -> list[Path]:
     import moorage.registration
 
     assert moorage.__main__
-    for name in ("fcntl", "json.tool", "mmap", "multiprocessing.context", "pwd", "random", "resource", "statistics"):
-        __import__(name)
+    for name in ("fcntl", "logging", "mmap", "multiprocessing.context", "random", "resource", "statistics"):
+        __import__(name)  # what is imported only when it is needed
     found = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
     for file in list(found):
         if file.name == "__init__.py":
