@@ -42,14 +42,18 @@ def copy(source: Path, to: Path) -> None:
 
 
 def compiled(source: Path, to: Path) -> None:
-    """With the byte code beside it: compiling takes long on an emulated processor."""
+    """With the byte code beside it, for compiling takes long on an emulated processor; and it is to be taken unchecked
+    (PEP 552), for times of files are lost on the way.
+    """
     copy(source, to)
     name = f"{to.stem}.{sys.implementation.cache_tag}.pyc"
-    ready = source.parent / "__pycache__" / name
-    if ready.exists():
-        copy(ready, to.parent / "__pycache__" / name)
-    else:
-        py_compile.compile(str(to), str(to.parent / "__pycache__" / name), str(to.name))
+    ready, code = source.parent / "__pycache__" / name, to.parent / "__pycache__" / name
+    if not ready.exists():
+        py_compile.compile(str(to), str(code))
+        ready = code
+    content = ready.read_bytes()
+    code.parent.mkdir(exist_ok=True)
+    code.write_bytes(content[:4] + (1).to_bytes(4, "little") + bytes(8) + content[16:])
 
 
 def libraries(program: Path, to: Path) -> None:
