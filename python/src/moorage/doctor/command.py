@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from .. import _table
-from . import kernel, memory, python
+from . import kernel, memory, python, rdma
 from .row import NOTE, OK, PROBLEM, Row, rows
 from .system import System
 
-CHECKS = (*memory.CHECKS, *kernel.CHECKS, *python.CHECKS)
+CHECKS = (*memory.CHECKS, *kernel.CHECKS, *rdma.CHECKS, *python.CHECKS)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 def _load() -> Any:
     try:
-        library = ctypes.CDLL(_LIBRARY, use_errno=True)
+        library = ctypes.CDLL(os.environ.get("MOORAGE_LIBIBVERBS") or _LIBRARY, use_errno=True)
     except OSError as error:
         raise NoPinning(
             f"{_LIBRARY} cannot be loaded ({error}); install rdma-core (Debian, Ubuntu: apt-get install libibverbs1 "
