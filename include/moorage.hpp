@@ -334,6 +334,105 @@ class Snapshot {
   moor_keys keys_{};
 };
 
+// Memory that may be given to network devices, until it ends: its end waits for transfers that use it. The memory must stay
+// mapped meanwhile.
+class Registration {
+ public:
+  Registration() noexcept = default;
+  explicit Registration(moor_registration owned) noexcept : id_(owned) {}
+  Registration(Registration &&from) noexcept : id_(std::exchange(from.id_, {})) {}
+  Registration &operator=(Registration &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+    }
+    return *this;
+  }
+  ~Registration() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  moor_registration c() const noexcept { return id_; }
+
+  // false: transfers are still in flight after timeout; no further one begins, and the memory must stay as it is.
+  template <class Rep, class Period>
+  bool release(std::chrono::duration<Rep, Period> timeout) {
+    if (id_.id == 0) return true;
+    std::int32_t status = moor_registration_release(id_, detail::nanoseconds(timeout));
+    if (status == MOOR_ERR_TIMEOUT) return false;
+    id_ = {};
+    detail::check(status);
+    return true;
+  }
+  void reset() noexcept {
+    if (id_.id != 0) moor_registration_release(std::exchange(id_, {}), UINT64_MAX);
+  }
+
+ private:
+  moor_registration id_{};
+};
+
+// A network device of a Store, detached at its end, which waits for its transfers. It may outlive its Store, and then ends
+// with that.
+class Device {
+ public:
+  Device() noexcept = default;
+  Device(moor_store store, std::string name) noexcept : store_(store), name_(std::move(name)) {}
+  Device(Device &&from) noexcept : store_(std::exchange(from.store_, {})), name_(std::move(from.name_)) {}
+  Device &operator=(Device &&from) noexcept {
+    if (this != &from) {
+      reset();
+      store_ = std::exchange(from.store_, {});
+      name_ = std::move(from.name_);
+    }
+    return *this;
+  }
+  ~Device() { reset(); }
+
+  explicit operator bool() const noexcept { return store_.id != 0; }
+  const std::string &name() const noexcept { return name_; }
+
+  // false: transfers are still in flight after timeout; no further one begins.
+  template <class Rep, class Period>
+  bool detach(std::chrono::duration<Rep, Period> timeout) {
+    if (store_.id == 0) return true;
+    std::int32_t status = moor_detach_device(store_, name_.c_str(), detail::nanoseconds(timeout));
+    if (status == MOOR_ERR_TIMEOUT) return false;
+    store_ = {};
+    detail::check(status);
+    return true;
+  }
+  // Leaves it to the Store.
+  void keep() noexcept { store_ = {}; }
+  void reset() noexcept {
+    if (store_.id != 0) moor_detach_device(std::exchange(store_, {}), name_.c_str(), UINT64_MAX);
+  }
+
+ private:
+  moor_store store_{};
+  std::string name_;
+};
+
+// The network devices of this machine. missing is one of MOOR_MISSING_*, text says the same, and what changes it.
+struct Network {
+  std::vector<moor_device> devices;
+  std::uint32_t missing = MOOR_MISSING_NOTHING;
+  std::string text;
+};
+
+inline Network network() {
+  Network found;
+  moor_device_list list{};
+  list.struct_size = sizeof list;
+  do {
+    found.devices.resize(static_cast<std::size_t>(list.count) + 8);
+    detail::check(moor_list_devices(found.devices.data(), found.devices.size(), &list));
+  } while (list.count > found.devices.size());
+  found.devices.resize(static_cast<std::size_t>(list.count));
+  found.missing = list.missing;
+  found.text = list.text;
+  return found;
+}
+
 // A store, closed at its end. Views of it stay valid.
 class Store {
  public:
@@ -531,6 +630,39 @@ class Store {
       std::uint64_t start = 0;
       for (std::uint64_t i = 0; i < count; start = ends[i++]) found.emplace_back(&buffer[start], ends[i] - start);
     }
+    return found;
+  }
+
+  // Registers memory of the caller's, so that network devices may be given it. flags: MOOR_REGISTER_LOCK or 0.
+  Registration register_memory(void *data, std::size_t size, std::uint32_t flags = 0) {
+    moor_register_options o{sizeof o, flags};
+    moor_registration id;
+    detail::check(moor_register_memory(id_, data, size, &o, &id));
+    return Registration(id);
+  }
+  // Whether all of it lies in one registration, or in the store.
+  bool is_registered(const void *data, std::size_t size) const {
+    moor_registration_info info;
+    info.struct_size = sizeof info;
+    std::int32_t status = moor_find_registration(id_, data, size, &info);
+    if (status != MOOR_ERR_NOT_FOUND) detail::check(status);
+    return status == MOOR_OK;
+  }
+  // nullptr: the first that has a link.
+  Device attach_device(const char *name = nullptr) {
+    char attached[MOOR_DEVICE_NAME];
+    detail::check(moor_attach_device(id_, name, attached));
+    return Device(id_, attached);
+  }
+  // What each of its devices has registered.
+  std::vector<moor_device_stats> devices() const {
+    std::vector<moor_device_stats> found;
+    std::uint64_t count = 8;
+    do {
+      found.resize(static_cast<std::size_t>(count));
+      detail::check(moor_list_attached(id_, found.data(), found.size(), &count));
+    } while (count > found.size());
+    found.resize(static_cast<std::size_t>(count));
     return found;
   }
 

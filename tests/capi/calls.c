@@ -689,6 +689,58 @@ static void registered(void) {
 }
 
 /* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
+/* With the stand-in for libibverbs, which has two devices. */
+static void devices(void) {
+  static char memory[5 * 4096];
+  moor_device found[3];
+  moor_device_list list = {.struct_size = sizeof list};
+  EXPECT_OK(moor_list_devices(found, 3, &list));
+  if (getenv("MOORAGE_LIBIBVERBS") == NULL) return;
+  EXPECT(list.count == 2 && list.missing == MOOR_MISSING_NOTHING && list.text[0] == 0);
+  EXPECT(strcmp(found[0].name, "fake0") == 0 && found[0].active == 1 && found[0].port == 1 && found[0].refusal[0] == 0);
+  EXPECT(found[1].link == MOOR_LINK_ETHERNET && found[1].numa_node == -1);
+  memset(found, 0, sizeof found);
+  EXPECT_OK(moor_list_devices(found, 1, &list));
+  EXPECT(list.count == 2 && strcmp(found[0].name, "fake0") == 0 && found[1].name[0] == 0);
+
+  moor_store one;
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1u << 20, .prefault = MOOR_PREFAULT_OPEN,
+                                .registering = MOOR_REGISTERING_REQUIRE};
+  char name[MOOR_DEVICE_NAME];
+  moor_registration before, r;
+  moor_device_stats stats[2];
+  moor_stats all = {.struct_size = sizeof all};
+  uint64_t count = 0;
+  EXPECT_OK(moor_store_open(&options, &one));
+  EXPECT_OK(moor_register_memory(one, memory, sizeof memory, NULL, &before));
+  EXPECT_OK(moor_attach_device(one, NULL, name));
+  EXPECT(strcmp(name, "fake0") == 0);
+  EXPECT_STATUS(moor_attach_device(one, "fake0", NULL), MOOR_ERR_EXISTS);
+  EXPECT_STATUS(moor_attach_device(one, NULL, NULL), MOOR_ERR_EXISTS);
+  EXPECT_OK(moor_attach_device(one, "fake1", NULL));
+  EXPECT_OK(moor_register_memory(one, memory, 100, NULL, &r));
+  for (int i = 0; i < 5000; i++) { /* the slab, in the background */
+    EXPECT_OK(moor_list_attached(one, stats, 2, &count));
+    if (stats[0].regions == 2 && stats[1].regions == 2) break;
+    usleep(1000);
+  }
+  EXPECT(count == 2 && strcmp(stats[0].name, "fake0") == 0 && strcmp(stats[1].name, "fake1") == 0);
+  EXPECT(stats[0].regions == 2 && stats[0].bytes == options.capacity + 100 && stats[0].registrations == 2);
+  EXPECT_OK(moor_get_stats(one, &all));
+  EXPECT(all.devices == 2 && all.device_registrations == 4 && all.slab_bytes == options.capacity);
+  EXPECT(all.registering == MOOR_REGISTERING_REQUIRE && all.registrations == 2);
+  EXPECT_OK(moor_detach_device(one, "fake0", 0));
+  EXPECT_STATUS(moor_detach_device(one, "fake0", 0), MOOR_ERR_NOT_FOUND);
+  EXPECT_OK(moor_list_attached(one, NULL, 0, &count));
+  EXPECT(count == 1);
+  char text[64];
+  EXPECT_OK(moor_explain_device(NULL, MOOR_REGISTERING_AUTO, text, sizeof text));
+  EXPECT(strncmp(text, "fake0: ", 7) == 0 && strlen(text) == sizeof text - 1); /* what fits of it */
+  EXPECT_OK(moor_store_close(one, MOOR_CLOSE_WAIT));
+  EXPECT_OK(moor_registration_release(r, 0));
+  EXPECT_OK(moor_registration_release(before, 0));
+}
+
 static void closing(void) {
   DLManagedTensorVersioned *v, *w, *other;
   uint64_t removed = 0, end = 5;
@@ -747,6 +799,7 @@ int main(void) {
   RUN(sets_are_seen_whole);
   RUN(files);
   RUN(registered);
+  RUN(devices);
   RUN(closing);
   return 0;
 }

@@ -153,12 +153,64 @@ static void sets_and_snapshots(Store &store) {
   EXPECT(status_of([&] { moved.get_tensor(0); }) == MOOR_ERR_BAD_HANDLE);
 }
 
+static void registrations(Store &store) {
+  using namespace std::chrono_literals;
+  std::vector<char> memory(100000);
+  Registration r = store.register_memory(memory.data(), memory.size());
+  EXPECT(r && store.is_registered(&memory[10], 10) && store.stats().registrations == 1);
+  Registration moved = std::move(r);
+  EXPECT(!r && moved && r.release(0s));
+  { Registration inner = store.register_memory(memory.data(), 5, MOOR_REGISTER_LOCK); }
+  EXPECT(store.stats().registrations == 1 && store.stats().locked_bytes == 0);
+  EXPECT(moved.release(1h) && !moved && !store.is_registered(memory.data(), 1));
+  EXPECT(status_of([&] { store.register_memory(memory.data(), 0); }) == MOOR_ERR_INVALID_ARGUMENT);
+  r = store.register_memory(memory.data(), 5);
+  r = store.register_memory(memory.data(), 6);
+  EXPECT(store.stats().registered_bytes == 6);
+}
+
+static void devices(Store &store) {
+  using namespace std::chrono_literals;
+  Network found = network();
+  if (std::getenv("MOORAGE_LIBIBVERBS") == nullptr) { // whatever this machine has
+    EXPECT((found.missing == MOOR_MISSING_NOTHING) == found.text.empty());
+    return;
+  }
+  EXPECT(found.devices.size() == 2 && found.missing == MOOR_MISSING_NOTHING && found.text.empty());
+  EXPECT(std::string(found.devices[1].name) == "fake1" && found.devices[1].active == 1);
+  EXPECT(status_of([&] { store.attach_device("fake2"); }) == MOOR_ERR_NO_DEVICE);
+  char memory[100] = "";
+  {
+    Device first = store.attach_device(), second = store.attach_device("fake1");
+    EXPECT(first.name() == "fake0" && second.name() == "fake1" && store.devices().size() == 2);
+    EXPECT(status_of([&] { store.attach_device("fake1"); }) == MOOR_ERR_EXISTS);
+    Registration r = store.register_memory(memory, sizeof memory);
+    EXPECT(store.devices()[0].bytes == sizeof memory && store.devices()[1].regions == 1);
+    Device moved = std::move(first);
+    EXPECT(!first && moved && first.detach(0s) && moved.detach(1s) && !moved);
+    EXPECT(store.devices().size() == 1);
+    second = Device();
+    EXPECT(store.devices().empty());
+    store.attach_device("fake1").keep();
+  }
+  EXPECT(store.devices().size() == 1);
+  Device outlives;
+  {
+    Store short_lived(1 << 20);
+    outlives = short_lived.attach_device();
+  }
+  outlives.reset();
+  EXPECT(status_of([&] { store.attach_device("fake0").detach(1s); }) == MOOR_OK);
+}
+
 int main() {
   Store store(std::uint64_t{64} << 20);
   tensors(store);
   bytes(store);
   in_place(store);
   sets_and_snapshots(store);
+  registrations(store);
+  devices(store);
   View outlives = store.get_tensor("adopted");
   EXPECT(store.clear() == 3);
   EXPECT(store.keys().empty());

@@ -114,6 +114,15 @@ static void null_pointers(void) {
   INVALID(moor_register_memory(store, out, 8, NULL, NULL));
   INVALID(moor_find_registration(store, NULL, 8, &(moor_registration_info){.struct_size = 40}));
   INVALID(moor_find_registration(store, out, 8, NULL));
+  INVALID(moor_list_devices(NULL, 1, &(moor_device_list){.struct_size = sizeof(moor_device_list)}));
+  INVALID(moor_list_devices(NULL, 0, NULL));
+  INVALID(moor_list_devices(NULL, 0, &(moor_device_list){.struct_size = 8}));
+  INVALID(moor_detach_device(store, NULL, 0));
+  INVALID(moor_list_attached(store, NULL, 1, &(uint64_t){0}));
+  INVALID(moor_list_attached(store, NULL, 0, NULL));
+  INVALID(moor_explain_device(NULL, 0, NULL, 8));
+  INVALID(moor_explain_device(NULL, 0, out, 0));
+  INVALID(moor_explain_device(NULL, 4, out, sizeof out));
   INVALID(moor_get_stats(store, NULL));
   INVALID(moor_import_safetensors(store, NULL, NULL, 0, NULL, NULL));
   INVALID(moor_export_safetensors(store, NULL, &keys, 0, NULL));
@@ -369,6 +378,9 @@ static void handles(void) {
     STALE(moor_register_memory(s, out, 8, NULL, &(moor_registration){0}));
     STALE(moor_find_registration(s, out, 8, &(moor_registration_info){.struct_size = sizeof(moor_registration_info)}));
     STALE(moor_registration_release((moor_registration){s.id}, 0));
+    STALE(moor_attach_device(s, "x", NULL));
+    STALE(moor_detach_device(s, "x", 0));
+    STALE(moor_list_attached(s, NULL, 0, &(uint64_t){0}));
     STALE(moor_get_stats(s, &stats));
     STALE(moor_trim(s, NULL));
     STALE(moor_import_safetensors(s, "/nonexistent", NULL, 0, NULL, NULL));
@@ -406,6 +418,26 @@ static void registering(void) {
   info.struct_size = 4;
   INVALID(moor_find_registration(store, out, 8, &info));
   EXPECT(r.id == 77 && info.offset == 77);
+}
+
+/* Devices: those of the stand-in, or none. */
+static void devices(void) {
+  char long_name[MOOR_DEVICE_NAME + 1], out[MOOR_DEVICE_NAME] = "as it was";
+  memset(long_name, 'x', sizeof long_name);
+  long_name[MOOR_DEVICE_NAME] = 0;
+  INVALID(moor_attach_device(store, "", out));
+  INVALID(moor_attach_device(store, long_name, out));
+  INVALID(moor_detach_device(store, long_name, 0));
+  INVALID(moor_explain_device(long_name, 0, out, sizeof out));
+  refused(moor_attach_device(store, "no such device", out), MOOR_ERR_NO_DEVICE, "attach what is not there", __LINE__);
+  refused(moor_explain_device("no such device", 0, out, sizeof out), MOOR_ERR_NO_DEVICE, "explain what is not there", __LINE__);
+  refused(moor_detach_device(store, "fake0", 0), MOOR_ERR_NOT_FOUND, "detach what is not attached", __LINE__);
+  EXPECT(strcmp(out, "as it was") == 0);
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1 << 20, .registering = 4};
+  moor_store other;
+  INVALID(moor_store_open(&options, &other));
+  options.registering = 0, options.reserved = 1;
+  INVALID(moor_store_open(&options, &other));
 }
 
 /* The destination of a copy lies in the store. */
@@ -486,6 +518,7 @@ int main(void) {
   read_only_destinations();
   ranges();
   registering();
+  devices();
   nothing_changed(result.seq);
   EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT_OK(moor_store_close(store, 0));

@@ -11,7 +11,7 @@ from .row import NOTE, OK, Row
 from .system import System, whole
 
 _SYSFS, _FILES = "/sys/class/infiniband", "/dev/infiniband"
-_WITHOUT = "stores work without; with a device attached (Store.attach_device) peers read from their memory directly"
+_WITHOUT = "stores work without; with one, memory can be registered with it (Store.attach_device)"
 _INSTALL = "apt-get install libibverbs1 ibverbs-providers (dnf install libibverbs)"
 _REINSTALL = "reinstall rdma-core, or take a newer one"
 _DRIVERS = "load the card's driver (modprobe mlx5_ib, irdma, ...); rdma link add rxe0 type rxe netdev eth0 makes one"
