@@ -4,7 +4,7 @@
 # died without a word. Exit 77 after a line `skip: ...`: this computer cannot do it; the line says what to install.
 #
 # Kernel, modules and the base of the initramfs stay in the user's cache folder (73 MB). What is missing on the computer is only
-# installed, by root, when RDMA_REQUIRED=1. VM_LIMIT is the limit in seconds, 120.
+# installed, by root, when RDMA_REQUIRED=1. VM_LIMIT is the limit in seconds, 240.
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/moorage/rdma-vm-1
@@ -134,7 +134,7 @@ boot() {
 	cp -rL "$folder"/. "$work/more/test/"
 	chmod -R a+rX "$work/more"
 	(cd "$work/more" && find . | cpio -o -H newc --quiet) >>"$work/initrd" # the kernel unpacks one after the other
-	nice timeout -k 5 "${VM_LIMIT:-120}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
+	nice timeout -k 5 "${VM_LIMIT:-240}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
 		-nodefaults -display none -no-reboot -serial "file:$work/log" -device isa-debug-exit,iobase=0xf4,iosize=1 \
 		-kernel "$cache/vmlinux" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 oops=panic" 2>"$work/err" || status=$?
 	tr -d '\r' <"$work/log" | grep -av 'speed is unknown' || true

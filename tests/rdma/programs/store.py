@@ -10,6 +10,9 @@ import sys
 import time
 
 import moorage
+from moorage.doctor import rdma
+from moorage.doctor.row import rows
+from moorage.doctor.system import System
 
 MIB = 1 << 20
 
@@ -49,6 +52,18 @@ def registered() -> None:
     eventually(0)
 
 
+def doctor() -> None:
+    """What it says of a machine that lacks nothing."""
+    found = {row.what: row for row in rows(rdma.CHECKS, System())}
+    for row in found.values():
+        print(f"{row.what}: {row.found}: {row.means}")
+        assert row.verdict == "ok", row
+    assert set(found) == {
+        "RDMA library", "RDMA devices", "rxe0, its file", "rxe0, its link", "rxe0, registering"
+    }, found  # fmt: skip
+    assert found["rxe0, its link"].found == "port 1, Ethernet: active"
+
+
 def a_limit() -> None:
     """As an ordinary user, whose limit each registration counts against."""
     child = os.fork()
@@ -81,4 +96,5 @@ if __name__ == "__main__":
         a_limit()
         what_there_is()
         registered()
+        doctor()
         print("ok a Python program")
