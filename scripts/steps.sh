@@ -160,9 +160,11 @@ step_empty_venv() {
 
 step_test_venv() { test_venv "$1"; }
 
-# fetch full|quick: all venvs of the later steps, ahead of them. A failure shows in the step that needs the venv.
+# fetch full|quick: the virtual machine and all venvs of the later steps, ahead of them. A failure shows in the step that
+# needs one.
 step_fetch() {
 	local name base
+	[ "${RDMA_REQUIRED:-}" != 1 ] || bash tests/rdma/vm.sh || true
 	test_venv "$1" || true
 	step_pythons | while read -r name base; do
 		smoke_venv "$name" "$base" || true

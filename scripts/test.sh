@@ -164,6 +164,8 @@ not_run_here() {
 		  each mechanism taken out, to see the tests of it fail           scripts/mutate.sh
 	TEXT
 	[ "$which" = full ] || echo '  everything that needs torch                                     ./build.sh test'
+	! grep -q '^SKIP tests/rdma$' "$RESULTS" ||
+		echo '  a real RDMA device, in a virtual machine                        RDMA_REQUIRED=1 ./build.sh test, as root'
 }
 
 report() {
