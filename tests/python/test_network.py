@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from programs import run
+from test_register import NO_MESSAGES
 
 import moorage
 
@@ -168,6 +169,25 @@ def test_puts_and_gets_register_nothing(fake_verbs: Path) -> None:
         nothing_is_left()
         """,
     )
+
+
+def test_registering_with_a_device_tells_nobody(fake_verbs: Path) -> None:
+    prepare = NO_MESSAGES.replace("\nforbid()\n", "\nstore.attach_device()\nforbid()\n")
+    assert prepare != NO_MESSAGES
+    ended = run(
+        prepare
+        + """
+with store.register(memory), store.register(memory, 4096):
+    assert [one.regions for one in store.stats().attached] == [2]
+store.put("k", bytes(1 << 20))
+store.trim()
+store.close(wait=True)
+""",
+        env={"MOORAGE_LIBIBVERBS": str(fake_verbs / "libibverbs.so.1")},
+    )
+    if ended.status == 77:
+        pytest.skip("probed seccomp: this process may not install a filter")
+    ended.cleanly()
 
 
 @pytest.mark.parametrize(
