@@ -237,6 +237,30 @@ def test_a_device_that_refuses_memory(fake_verbs: Path) -> None:
     )
 
 
+def test_a_device_that_does_not_let_go(fake_verbs: Path) -> None:
+    """It says so, once; nothing hangs, and the store goes on."""
+    program(
+        fake_verbs,
+        f"""
+        store = moorage.Store("1MiB")
+        store.attach_device("fake0")
+        memory = bytearray(5000)
+        registration = store.register(memory)
+        set("dereg_errno", {errno.EIO})
+        fails(moorage.SystemFailureError, "ibv_dereg_mr", registration.release)
+        assert registration.released and store.stats().registrations == 0
+        fails(moorage.MoorageError, "fake0", store.register, memory)
+        fails(moorage.SystemFailureError, "fake0", store.detach_device, "fake0")
+        assert store.stats().attached == ()
+        set("dereg_errno", 0)
+        store.attach_device("fake0")
+        store.register(memory).release()
+        store.put("k", b"v")
+        store.close(wait=True)
+        """,
+    )
+
+
 def test_what_registering_costs(fake_verbs: Path) -> None:
     program(
         fake_verbs,
