@@ -49,9 +49,12 @@ else
 fi
 
 status=0
-bash "$here/vm.sh" "$work" || status=$?
+bash "$here/vm.sh" "$work" | tee "$work.log" || status=$? # that of vm.sh, by pipefail
 if [ $status -eq 77 ] && [ "${RDMA_REQUIRED:-}" = 1 ]; then
 	echo 'RDMA_REQUIRED=1: that is a failure'
 	exit 1
 fi
+programs=$(sed -n 's/^ok a /, a /p' "$work.log" | tr -d '\n')
+! grep -q '^Conclusion' "$work.log" || programs+=', bench register'
+[ $status -ne 0 ] || echo "summary: on a real device: $(grep -c '^--- PASS' "$work.log") tests$programs"
 exit $status
