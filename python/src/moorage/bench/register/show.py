@@ -102,11 +102,15 @@ def _advice(measured: Measured) -> Iterator[str]:
             yield f"{kind}: never register for a single transfer: copying costs less at every size that was measured."
         else:
             yield (
-                f"{kind}, touched before: from {_even(once)} on, registering on the fly for a single transfer costs "
-                "less than copying; copy what is smaller."
+                f"{kind}, touched before: {_from(once)}, registering on the fly for a single transfer costs less than "
+                "copying."
             )
         if often.size is not None:
-            yield f"{kind}: used ten times and registered once, it pays from {_even(often)} on."
+            yield f"{kind}: registered once and used ten times, it pays {_from(often)}."
+
+
+def _from(one: BreakEven) -> str:
+    return "at every size that was measured" if one.kept else f"from {size(one.size or 0)} on"
 
 
 def write_json(path: str, facts: dict[str, Any], measured: Measured) -> None:
