@@ -20,6 +20,9 @@ var (
 	ErrUnsupported    = errors.New("not supported")
 	ErrInvalid        = errors.New("invalid argument")
 	ErrSystem         = errors.New("a system call failed")
+	ErrTooSmall       = errors.New("the destination is too small")
+	ErrReadOnly       = errors.New("the destination is read-only")
+	ErrTooMany        = errors.New("too much is waiting")
 )
 
 // Error is an error of the operation Op.

@@ -42,6 +42,7 @@ type Store struct {
 	policy     policy
 	sets       sets
 	waits      waits
+	jobs       jobs
 	borrowSeen borrowSeen
 
 	registry *registry.Registry
@@ -103,6 +104,7 @@ func (s *Store) open(tracker arena.Tracker, names index.Options) (err error) {
 	s.warming.ctx, s.warming.stop = context.WithCancel(context.Background())
 	s.opts.Capacity = s.arena.Size()
 	s.policy.init(s)
+	s.jobs.limits = s.opts.Jobs
 	s.reserved.init()
 	return s.host.add(s)
 }
@@ -139,8 +141,8 @@ func (s *Store) Region() *arena.Region { return s.arena.Region }
 // Words are the words of the process that the store works with.
 func (s *Store) Words() *cell.Process { return s.words }
 
-// Close ends the store for callers: calls in flight finish, long copies stop with ErrCancelled, new ones get
-// ErrClosed. Objects are taken down behind it; with wait, before it returns. Views and reservations stay valid, and
+// Close ends the store for callers: calls in flight finish, long copies stop with ErrCancelled, as do keys of jobs that
+// have not been begun, new ones get ErrClosed. Objects are taken down behind it; with wait, before it returns. Views and reservations stay valid, and
 // with the last of them the memory is unmapped.
 func (s *Store) Close(wait bool) error {
 	if !s.closed.CompareAndSwap(0, 1) {
@@ -148,6 +150,7 @@ func (s *Store) Close(wait bool) error {
 	}
 	s.control.Closing.Store(1)
 	s.waits.end()
+	s.jobs.end()
 	for i := range s.shards {
 		for n := 0; s.shards[i].inflight.Load() != 0; n++ {
 			if n < 100 {
