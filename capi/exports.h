@@ -12,6 +12,7 @@
 /* cgo forgets const in its own prototypes; these names carry it. */
 typedef const void *moor_cbytes;
 typedef const moor_part *moor_cparts;
+typedef const moor_span *moor_cspans;
 typedef const DLTensor *moor_ctensor;
 typedef const DLTensor *const *moor_ctensors;
 typedef const moor_put_options *moor_cput_options;
@@ -65,6 +66,25 @@ int32_t moorgo_list_keys(uint64_t store, moor_cbytes prefix, uint64_t prefix_siz
                          uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);
 int32_t moorgo_list_borrows(uint64_t store, void *buffer, uint64_t buffer_size, moor_borrow *borrows,
                             uint64_t borrows_size, uint64_t *count_out, uint64_t *bytes_out);
+int32_t moorgo_queue_open(uint64_t *queue_out);
+int32_t moorgo_queue_close(uint64_t queue);
+int32_t moorgo_queue_get_fd(uint64_t queue, int32_t *fd_out);
+int32_t moorgo_queue_drain(uint64_t queue, moor_completion *completions_out, uint64_t room, uint64_t *count_out);
+int32_t moorgo_submit_keys(uint64_t store, uint64_t queue, uint32_t kind, moor_ckeys keys, uint64_t tag,
+                           uint64_t *job_out);
+int32_t moorgo_submit_get_into(uint64_t store, uint64_t queue, moor_ckeys keys, moor_cu64 offsets, moor_cu64 nbytes,
+                               moor_cspans spans, moor_cu64 span_ends, uint64_t tag, uint64_t *job_out);
+int32_t moorgo_submit_put(uint64_t store, uint64_t queue, moor_ckeys keys, moor_cparts parts, moor_cu64 part_ends,
+                          moor_cput_options options, uint64_t tag, uint64_t *job_out);
+int32_t moorgo_submit_put_tensors(uint64_t store, uint64_t queue, moor_ckeys keys, moor_ctensors tensors,
+                                  moor_cput_options options, uint64_t tag, uint64_t *job_out);
+int32_t moorgo_job_cancel(uint64_t job);
+int32_t moorgo_job_wait(uint64_t job, uint64_t timeout_ns);
+int32_t moorgo_job_get_status(uint64_t job, uint64_t index);
+int32_t moorgo_job_get_results(uint64_t job, uint64_t first, uint64_t count, moor_completion *results_out);
+/* Hands over the views of keys from first on; a status each. */
+int32_t moorgo_job_take(uint64_t job, uint64_t first, uint64_t count, moor_hold *holds_out, int32_t *statuses_out);
+int32_t moorgo_job_close(uint64_t job);
 /* Addresses go as numbers: nothing looks at what is there. */
 int32_t moorgo_register(uint64_t store, uint64_t data, uint64_t size, uint32_t flags, uint64_t *registration_out);
 int32_t moorgo_registration_release(uint64_t registration, uint64_t timeout_ns);

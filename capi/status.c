@@ -15,6 +15,7 @@ const char *moor_status_name(int32_t status) {
   case s:       \
     return #s
     NAME(MOOR_OK);
+    NAME(MOOR_IN_PROGRESS);
     NAME(MOOR_ERR_INVALID_ARGUMENT);
     NAME(MOOR_ERR_BAD_HANDLE);
     NAME(MOOR_ERR_FORKED);

@@ -164,6 +164,7 @@ int32_t moor_abi_level(void);
  * Status
  */
 #define MOOR_OK 0
+#define MOOR_IN_PROGRESS 1             /* of a key of a job: it has no result yet */
 #define MOOR_ERR_INVALID_ARGUMENT (-1) /* an argument is wrong; the text names it */
 #define MOOR_ERR_BAD_HANDLE (-2)       /* zero, closed, stale or of another kind */
 #define MOOR_ERR_FORKED (-3)           /* called in a forked child */
@@ -171,13 +172,15 @@ int32_t moor_abi_level(void);
 #define MOOR_ERR_EXISTS (-5)           /* the key is taken and if_exists is MOOR_IF_EXISTS_RAISE */
 #define MOOR_ERR_CAPACITY (-6)         /* the store is full: free, borrowed and pinned bytes are in the text */
 #define MOOR_ERR_NO_MEMORY (-7)        /* the system gives no more memory, or a memory limit is near */
-#define MOOR_ERR_BUSY (-8)             /* viewed, or held by a forked child: cannot be taken */
+#define MOOR_ERR_BUSY (-8)             /* viewed, or held by a forked child: cannot be taken; too many keys of jobs */
+                                       /* are unfinished */
 #define MOOR_ERR_TOO_SMALL (-9)        /* a destination is too small; nothing was written */
 #define MOOR_ERR_READ_ONLY (-10)       /* a destination lies in the read-only memory of a store */
 #define MOOR_ERR_UNSUPPORTED (-11)     /* a dtype, device or layout that a store does not hold */
 #define MOOR_ERR_HUGE_PAGES (-12)      /* hugepages=require and the system has too few */
 #define MOOR_ERR_ALREADY_ADOPTED (-13) /* this reservation has been committed before */
-#define MOOR_ERR_CANCELLED (-14)       /* the store was closed, or progress said stop, during a long call */
+#define MOOR_ERR_CANCELLED (-14)       /* the store was closed, or progress said stop, during a long call; of a key of */
+                                       /* a job: before it was begun */
 #define MOOR_ERR_IO (-15)              /* a file could not be read or written */
 #define MOOR_ERR_FORMAT (-16)          /* a file is damaged or hostile */
 #define MOOR_ERR_SYSTEM (-17)          /* a system call failed; the text names it */
@@ -534,6 +537,103 @@ typedef struct moor_snapshot_info {
 
 /* Set struct_size before the call; it is checked. */
 int32_t moor_snapshot_get_info(moor_snapshot snapshot, moor_snapshot_info *info_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Jobs: work that nobody waits for
+ *
+ * moor_submit_... takes up work on many keys and returns at once: it does not wait, and copies no payload. A few threads
+ * of the store do the work, key by key, of each job in turn and in no promised order. A key that is finished, or was
+ * cancelled, is told of once by the job's queue; the last one carries MOOR_COMPLETION_LAST. That is the acknowledgement.
+ *
+ * Memory. Keys, options, shapes and the arrays themselves are copied by the call. What parts, tensors and spans lead to
+ * is not: it must stay as it is (sources) or be left alone (spans) until its key is finished, and all of it is the
+ * caller's again after the acknowledgement, or when moor_job_wait says so. No error, no cancel and no close of job, queue
+ * or store changes that.
+ *
+ * Closing the store cancels all keys that were not begun; the others finish, long copies into the store with CANCELLED.
+ * What a job got stays. A forked child has neither jobs nor queues; an eventfd it inherits, so it must not read it.
+ */
+typedef struct moor_queue {
+  uint64_t id;
+} moor_queue;
+
+typedef struct moor_job {
+  uint64_t id;
+} moor_job;
+
+#define MOOR_COMPLETION_LAST 1u /* of its job: nothing of the job touches the caller's memory any more */
+
+typedef struct moor_completion {
+  moor_job job;
+  uint64_t tag;     /* as it was submitted with */
+  uint64_t index;   /* of the key in its job; MOOR_ALL: the job has no keys */
+  int32_t status;   /* of the key; moor_job_get_status has the text */
+  uint32_t flags;   /* MOOR_COMPLETION_LAST */
+  uint64_t value;   /* get: bytes of the object; get into: bytes copied; exists: 1 or 0; put: sequence number */
+  uint32_t outcome; /* put: MOOR_STORED or MOOR_KEPT */
+  uint32_t reserved;
+  uint64_t wait_ns; /* from its submission until the key was begun, or cancelled */
+  uint64_t run_ns;  /* from then until it was finished */
+} moor_completion;
+
+/* A queue is for any number of jobs, of any stores. */
+int32_t moor_queue_open(moor_queue *queue_out);
+/* Ends the queue and its descriptor. Its jobs go on, and are told of no more: ask them. */
+int32_t moor_queue_close(moor_queue queue);
+/* An eventfd that is readable while there is something to drain: for poll, epoll and event loops. It stays the queue's:
+ * not to be closed, and no need to read it. */
+int32_t moor_queue_get_fd(moor_queue queue, int32_t *fd_out);
+/* Takes up to room completions out of the queue, in the order in which they came. Never waits; *count_out may be 0. */
+int32_t moor_queue_drain(moor_queue queue, moor_completion *completions_out, uint64_t room, uint64_t *count_out);
+
+/* kind */
+#define MOOR_JOB_GET 1      /* views the objects: moor_job_get_tensors and moor_job_get_buffers hand them out */
+#define MOOR_JOB_GET_INTO 2 /* moor_submit_get_into */
+#define MOOR_JOB_PUT 3      /* moor_submit_put, moor_submit_put_tensors */
+#define MOOR_JOB_PREFETCH 4 /* brings objects into memory, and does not hold them there */
+#define MOOR_JOB_EXISTS 5   /* of all keys at one moment, as moor_exists */
+#define MOOR_JOB_REMOVE 6
+#define MOOR_JOB_PERSIST 7  /* writes objects to disk; UNSUPPORTED by a store without one */
+
+/* Submits work that needs nothing but keys. INVALID_ARGUMENT: also more keys than a store takes at a time (65536). BUSY:
+ * that many are unfinished; submit again when some are finished. The tag is the caller's and comes with each
+ * completion, which may be drained before job_out is written. The caller ends the job by moor_job_close. */
+int32_t moor_submit_keys(moor_store store, moor_queue queue, uint32_t kind, const moor_keys *keys, uint64_t tag,
+                         moor_job *job_out);
+/* As moor_get_batch_into. */
+int32_t moor_submit_get_into(moor_store store, moor_queue queue, const moor_keys *keys, const uint64_t *offsets,
+                             const uint64_t *nbytes, const moor_span *spans, const uint64_t *span_ends, uint64_t tag,
+                             moor_job *job_out);
+/* As moor_put_batch and moor_put_tensors. With MOOR_PUT_ATOMIC all keys have one status, and are finished together. */
+int32_t moor_submit_put(moor_store store, moor_queue queue, const moor_keys *keys, const moor_part *parts,
+                        const uint64_t *part_ends, const moor_put_options *options, uint64_t tag, moor_job *job_out);
+int32_t moor_submit_put_tensors(moor_store store, moor_queue queue, const moor_keys *keys,
+                                const DLTensor *const *tensors, const moor_put_options *options, uint64_t tag,
+                                moor_job *job_out);
+
+/* Ends the keys that were not begun, with CANCELLED; the others finish. Does not wait: the acknowledgement comes by queue
+ * or moor_job_wait, as ever. Idempotent. */
+int32_t moor_job_cancel(moor_job job);
+/* Waits for the acknowledgement for timeout_ns nanoseconds at most: 0 looks, UINT64_MAX waits for ever. OK: the caller's
+ * memory is his again. TIMEOUT: not yet. Takes nothing out of the queue. */
+int32_t moor_job_wait(moor_job job, uint64_t timeout_ns);
+/* The status of a key, MOOR_IN_PROGRESS while it has none. When it failed, moor_last_error has the text. */
+int32_t moor_job_get_status(moor_job job, uint64_t index);
+/* What the queue tells of count keys from first on, whether drained or not; status MOOR_IN_PROGRESS for those that are
+ * not finished. */
+int32_t moor_job_get_results(moor_job job, uint64_t first, uint64_t count, moor_completion *results_out);
+/* Hands out what a MOOR_JOB_GET got for count keys from first on, as moor_get_tensors and moor_get_buffers do: each
+ * object once. A status for each key: its own if it failed, MOOR_IN_PROGRESS, or INVALID_ARGUMENT when there is nothing
+ * (any more). */
+int32_t moor_job_get_tensors(moor_job job, uint64_t first, uint64_t count, uint32_t mode,
+                             DLManagedTensorVersioned **tensors_out, int32_t *statuses_out);
+int32_t moor_job_get_tensors_unversioned(moor_job job, uint64_t first, uint64_t count, uint32_t mode,
+                                         DLManagedTensor **tensors_out, int32_t *statuses_out);
+int32_t moor_job_get_buffers(moor_job job, uint64_t first, uint64_t count, uint32_t mode, moor_buffer *buffers_out,
+                             int32_t *statuses_out);
+/* Ends the handle, and lets go of what nobody took. Keys of a MOOR_JOB_GET that were not begun are cancelled; other jobs
+ * go on. The queue still tells of the keys. */
+int32_t moor_job_close(moor_job job);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Registered memory

@@ -84,7 +84,7 @@ against_library() {
 	shift
 	local link=("-I$MOOR_BUILD/include" "-L$MOOR_BUILD" -lmoorage "-Wl,-rpath,$MOOR_BUILD" -lpthread)
 	local program
-	for program in calls errors counted fuzz; do
+	for program in calls errors counted jobs fuzz; do
 		"$cc" -std=gnu11 "${warnings[@]}" "$@" "$here/$program.c" -o "$work/$program$suffix" "${link[@]}"
 		"$work/$program$suffix"
 	done

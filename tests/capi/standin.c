@@ -523,6 +523,23 @@ ABSENT(moorgo_list_borrows, uint64_t a, void *b, uint64_t c, moor_borrow *d, uin
 ABSENT(moorgo_register, uint64_t a, uint64_t b, uint64_t c, uint32_t d, uint64_t *e)
 ABSENT(moorgo_registration_release, uint64_t a, uint64_t b)
 ABSENT(moorgo_find_registration, uint64_t a, uint64_t b, uint64_t c, moor_registration_info *d)
+ABSENT(moorgo_queue_open, uint64_t *a)
+ABSENT(moorgo_queue_close, uint64_t a)
+ABSENT(moorgo_queue_get_fd, uint64_t a, int32_t *b)
+ABSENT(moorgo_queue_drain, uint64_t a, moor_completion *b, uint64_t c, uint64_t *d)
+ABSENT(moorgo_submit_keys, uint64_t a, uint64_t b, uint32_t c, moor_ckeys d, uint64_t e, uint64_t *f)
+ABSENT(moorgo_submit_get_into, uint64_t a, uint64_t b, moor_ckeys c, moor_cu64 d, moor_cu64 e, moor_cspans f, moor_cu64 g,
+       uint64_t h, uint64_t *i)
+ABSENT(moorgo_submit_put, uint64_t a, uint64_t b, moor_ckeys c, moor_cparts d, moor_cu64 e, moor_cput_options f,
+       uint64_t g, uint64_t *h)
+ABSENT(moorgo_submit_put_tensors, uint64_t a, uint64_t b, moor_ckeys c, moor_ctensors d, moor_cput_options e, uint64_t f,
+       uint64_t *g)
+ABSENT(moorgo_job_cancel, uint64_t a)
+ABSENT(moorgo_job_wait, uint64_t a, uint64_t b)
+ABSENT(moorgo_job_get_status, uint64_t a, uint64_t b)
+ABSENT(moorgo_job_get_results, uint64_t a, uint64_t b, uint64_t c, moor_completion *d)
+ABSENT(moorgo_job_take, uint64_t a, uint64_t b, uint64_t c, moor_hold *d, int32_t *e)
+ABSENT(moorgo_job_close, uint64_t a)
 ABSENT(moorgo_get_stats, uint64_t a, moor_stats *b)
 ABSENT(moorgo_trim, uint64_t a, uint64_t *b)
 ABSENT(moorgo_import_safetensors, uint64_t a, moor_cstring b, moor_cbytes c, uint64_t d, moor_cfile_options e,

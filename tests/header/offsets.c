@@ -132,6 +132,24 @@ static void structs(void) {
   FIELD(moor_keys, ends);
   FIELD(moor_keys, count);
   END();
+  STRUCT(moor_queue);
+  FIELD(moor_queue, id);
+  END();
+  STRUCT(moor_job);
+  FIELD(moor_job, id);
+  END();
+  STRUCT(moor_completion);
+  FIELD(moor_completion, job);
+  FIELD(moor_completion, tag);
+  FIELD(moor_completion, index);
+  FIELD(moor_completion, status);
+  FIELD(moor_completion, flags);
+  FIELD(moor_completion, value);
+  FIELD(moor_completion, outcome);
+  FIELD(moor_completion, reserved);
+  FIELD(moor_completion, wait_ns);
+  FIELD(moor_completion, run_ns);
+  END();
   STRUCT(moor_snapshot);
   FIELD(moor_snapshot, id);
   END();
@@ -212,6 +230,7 @@ static void numbers(void) {
   NUMBER(MOOR_MAX_META);
   NUMBER(MOOR_MAX_DIMS);
   NUMBER(MOOR_OK);
+  NUMBER(MOOR_IN_PROGRESS);
   NUMBER(MOOR_ERR_INVALID_ARGUMENT);
   NUMBER(MOOR_ERR_BAD_HANDLE);
   NUMBER(MOOR_ERR_FORKED);
@@ -265,6 +284,14 @@ static void numbers(void) {
   NUMBER(MOOR_BORROW_RESERVED);
   NUMBER(MOOR_BORROW_CHILD);
   NUMBER(MOOR_SNAPSHOT_FORKED);
+  NUMBER(MOOR_COMPLETION_LAST);
+  NUMBER(MOOR_JOB_GET);
+  NUMBER(MOOR_JOB_GET_INTO);
+  NUMBER(MOOR_JOB_PUT);
+  NUMBER(MOOR_JOB_PREFETCH);
+  NUMBER(MOOR_JOB_EXISTS);
+  NUMBER(MOOR_JOB_REMOVE);
+  NUMBER(MOOR_JOB_PERSIST);
 }
 
 int main(void) {
