@@ -36,7 +36,7 @@ def compiled(tmp_path_factory):
 
 def test_every_struct_of_the_header_is_declared(compiled):
     # Python has no use for the handles, which are integers to it.
-    handles = {"moor_store", "moor_reservation", "moor_snapshot", "moor_registration"}
+    handles = {"moor_store", "moor_reservation", "moor_snapshot", "moor_registration", "moor_queue", "moor_job"}
     assert set(compiled["structs"]) - handles == set(_abi.STRUCTS)
 
 
@@ -66,6 +66,8 @@ WIDTHS = {
     "moor_reservation": 8,
     "moor_snapshot": 8,
     "moor_registration": 8,
+    "moor_queue": 8,
+    "moor_job": 8,
 }
 
 
@@ -100,6 +102,15 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_DESC_TENSOR": _abi.DESC_TENSOR,
         "MOOR_DESC_PINNED": _abi.DESC_PINNED,
         "MOOR_DESC_ADOPTED": _abi.DESC_ADOPTED,
+        "MOOR_IN_PROGRESS": _abi.IN_PROGRESS,
+        "MOOR_COMPLETION_LAST": _abi.COMPLETION_LAST,
+        "MOOR_JOB_GET": _abi.JOB_GET,
+        "MOOR_JOB_GET_INTO": _abi.JOB_GET_INTO,
+        "MOOR_JOB_PUT": _abi.JOB_PUT,
+        "MOOR_JOB_PREFETCH": _abi.JOB_PREFETCH,
+        "MOOR_JOB_EXISTS": _abi.JOB_EXISTS,
+        "MOOR_JOB_REMOVE": _abi.JOB_REMOVE,
+        "MOOR_JOB_PERSIST": _abi.JOB_PERSIST,
         "MOOR_REGISTER_LOCK": _abi.REGISTER_LOCK,
         "MOOR_REGISTERED_STORE": _abi.REGISTERED_STORE,
         "MOOR_REGISTERED_LOCKED": _abi.REGISTERED_LOCKED,

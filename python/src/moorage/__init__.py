@@ -41,6 +41,7 @@ from .errors import (
 from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
+    from .job import Completion, Job, JobQueue, Timing
     from .records import Borrow, Description, SnapshotInfo, Stats
     from .registration import Registration
     from .snapshot import Snapshot
@@ -54,6 +55,7 @@ __all__ = [
     "CancelledError",
     "CapacityError",
     "ClosedError",
+    "Completion",
     "Description",
     "ExistsError",
     "ForkedError",
@@ -63,6 +65,8 @@ __all__ = [
     "IfExists",
     "InternalError",
     "InvalidArgumentError",
+    "Job",
+    "JobQueue",
     "Mode",
     "MoorageError",
     "NoMemoryError",
@@ -74,6 +78,7 @@ __all__ = [
     "Stats",
     "Store",
     "SystemFailureError",
+    "Timing",
     "TooSmallError",
     "UnsupportedError",
     "WaitTimeoutError",
@@ -90,6 +95,10 @@ def __getattr__(name: str) -> Any:
         from .registration import Registration
 
         return Registration
+    if name in ("Completion", "Job", "JobQueue", "Timing"):
+        from . import job
+
+        return getattr(job, name)
     if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
         from . import records
 

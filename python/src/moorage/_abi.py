@@ -50,6 +50,7 @@ STATUS = {
     "MOOR_ERR_TIMEOUT": -19,
 }
 OK = 0
+IN_PROGRESS = 1
 NOT_FOUND = STATUS["MOOR_ERR_NOT_FOUND"]
 TOO_SMALL = STATUS["MOOR_ERR_TOO_SMALL"]
 CANCELLED = STATUS["MOOR_ERR_CANCELLED"]
@@ -68,6 +69,8 @@ PUT_ATOMIC = 4
 SNAPSHOT_FORKED = 1
 REGISTER_LOCK = 1
 REGISTERED_STORE, REGISTERED_LOCKED = 1, 2
+COMPLETION_LAST = 1
+JOB_GET, JOB_GET_INTO, JOB_PUT, JOB_PREFETCH, JOB_EXISTS, JOB_REMOVE, JOB_PERSIST = range(1, 8)
 BUFFER_READ_ONLY, BUFFER_TENSOR, BUFFER_COPIED = 1, 2, 4
 DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
@@ -266,6 +269,21 @@ class SnapshotInfo(Structure):
     ]
 
 
+class Completion(Structure):
+    _fields_ = [
+        ("job", c_uint64),
+        ("tag", c_uint64),
+        ("index", c_uint64),
+        ("status", c_int32),
+        ("flags", c_uint32),
+        ("value", c_uint64),
+        ("outcome", c_uint32),
+        ("reserved", c_uint32),
+        ("wait_ns", c_uint64),
+        ("run_ns", c_uint64),
+    ]
+
+
 Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
 
 
@@ -298,6 +316,7 @@ STRUCTS = {
     "moor_stats": Stats,
     "moor_file_options": FileOptions,
     "moor_snapshot_info": SnapshotInfo,
+    "moor_completion": Completion,
     "moor_register_options": RegisterOptions,
     "moor_registration_info": RegistrationInfo,
 }
@@ -307,6 +326,8 @@ _store = c_uint64
 _reservation = c_uint64
 _snapshot = c_uint64
 _registration = c_uint64
+_queue = c_uint64
+_job = c_uint64
 _out = c_void_p  # any out parameter: byref() of the right type, or an array
 _key = (c_char_p, c_uint64)
 _options = POINTER(PutOptions)
@@ -361,6 +382,25 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_snapshot_get_tensor_unversioned": (c_int32, (_snapshot, c_uint64, c_uint32, _out)),
     "moor_snapshot_get_buffer": (c_int32, (_snapshot, c_uint64, c_uint32, POINTER(Buffer))),
     "moor_snapshot_get_info": (c_int32, (_snapshot, POINTER(SnapshotInfo))),
+    "moor_queue_open": (c_int32, (_out,)),
+    "moor_queue_close": (c_int32, (_queue,)),
+    "moor_queue_get_fd": (c_int32, (_queue, _out)),
+    "moor_queue_drain": (c_int32, (_queue, POINTER(Completion), c_uint64, _out)),
+    "moor_submit_keys": (c_int32, (_store, _queue, c_uint32, _keys, c_uint64, _out)),
+    "moor_submit_get_into": (
+        c_int32,
+        (_store, _queue, _keys, c_void_p, c_void_p, c_void_p, c_void_p, c_uint64, _out),
+    ),
+    "moor_submit_put": (c_int32, (_store, _queue, _keys, c_void_p, c_void_p, _options, c_uint64, _out)),
+    "moor_submit_put_tensors": (c_int32, (_store, _queue, _keys, c_void_p, _options, c_uint64, _out)),
+    "moor_job_cancel": (c_int32, (_job,)),
+    "moor_job_wait": (c_int32, (_job, c_uint64)),
+    "moor_job_get_status": (c_int32, (_job, c_uint64)),
+    "moor_job_get_results": (c_int32, (_job, c_uint64, c_uint64, POINTER(Completion))),
+    "moor_job_get_tensors": (c_int32, (_job, c_uint64, c_uint64, c_uint32, _out, _out)),
+    "moor_job_get_tensors_unversioned": (c_int32, (_job, c_uint64, c_uint64, c_uint32, _out, _out)),
+    "moor_job_get_buffers": (c_int32, (_job, c_uint64, c_uint64, c_uint32, POINTER(Buffer), _out)),
+    "moor_job_close": (c_int32, (_job,)),
     "moor_register_memory": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegisterOptions), _out)),
     "moor_registration_release": (c_int32, (_registration, c_uint64)),
     "moor_find_registration": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegistrationInfo))),

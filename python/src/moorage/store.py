@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, cast, overload
 
 from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _log, _look, _memory, _parse, _plain, buffer, dlpack
 from .errors import CancelledError, InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from .job import Job, JobQueue
     from .records import Borrow, Description, Stats
     from .registration import Registration
     from .snapshot import Snapshot
@@ -31,6 +32,7 @@ IfExists = Literal["replace", "keep", "raise"]
 
 _IF_EXISTS = _abi.IF_EXISTS
 _MISSING = {"raise": 0, "none": 1}
+_JOB_KINDS = {"tensor": 0, "array": 1, "buffer": 2}
 
 
 class Store:
@@ -72,6 +74,7 @@ class Store:
     _id = 0
     _closed = True
     _told_of_copies = False
+    _submitter: Any = None
 
     def __init__(
         self,
@@ -686,6 +689,154 @@ class Store:
             raise CancelledError("the store was closed during the wait")  # between two pieces
         self._check(status)
 
+    # ---- work that nobody waits for ----
+
+    def _jobs(self) -> Any:
+        """What submits jobs; made when it is first needed."""
+        made = self._submitter
+        if made is None:
+            from . import _submit
+
+            with self._publishing:
+                made = self._submitter
+                if made is None:
+                    made = _submit.Submitter(self._library, self._id, self._plain, self._route_name)
+                    self._submitter = made
+        return made
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[torch.Tensor]: ...
+
+    @overload
+    def submit_get(
+        self,
+        keys: Iterable[str],
+        *,
+        kind: Literal["tensor"],
+        mode: Mode | None = None,
+        queue: JobQueue | None = None,
+    ) -> Job[torch.Tensor]: ...
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, kind: Literal["array"], mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[np.ndarray[Any, Any]]: ...
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, kind: Literal["buffer"], mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[buffer.Buffer]: ...
+
+    def submit_get(
+        self,
+        keys: Iterable[str],
+        *,
+        kind: Literal["tensor", "array", "buffer"] = "tensor",
+        mode: Mode | None = None,
+        queue: JobQueue | None = None,
+    ) -> Any:
+        """Gets objects while the caller goes on: a `Job`, whose results are what the getters give.
+
+            job = store.submit_get(keys)
+            tensors = job.results()               # waits; or: tensors = await job
+
+        kind   "tensor" for torch, "array" for numpy, or "buffer"
+        mode   as in the getters: None is the store's own for tensors, "view" for the others
+        queue  tells of its keys as they finish; None is for those who ask the job, or await it. See `JobQueue`
+
+        Objects are each as they were at some time meanwhile, also those of a set. What was got is held until it is
+        taken from the job, or the job is dropped.
+
+        This and the others that submit return at once and copy no payload. They raise BusyError (a BlockingIOError)
+        when 65536 keys of the store are unfinished, ClosedError, ForkedError, and what is wrong with the arguments.
+        What goes wrong with a key is its outcome: NotFoundError, or CancelledError after `Job.cancel` or `close`.
+        """
+        _parse.choice(kind, "kind", _JOB_KINDS)
+        how = self._look.number(mode) if kind == "tensor" else _parse.choice(mode or "view", "mode", _abi.MODES)
+        module = self._torch() if kind == "tensor" else None
+        if kind == "array":
+            self._numpy()
+        return self._jobs().get(keys, kind, how, module, queue)
+
+    def submit_get_into(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        offsets: Iterable[int] | None = None,
+        nbytes: Iterable[int | None] | None = None,
+        queue: JobQueue | None = None,
+    ) -> Job[int]:
+        """Copies objects into memory of yours while the caller goes on; the results are how many bytes of each.
+
+        items    a mapping, or pairs, of key and destination; a destination is what `get_into` takes, a list of them too
+        offsets  where to begin in each object, in bytes
+        nbytes   how many bytes of each; None is all from there on
+
+        The destinations are kept alive until the job is done, and hold anything until then.
+        """
+        module = self._torch() if _imported("torch") is not None else None
+        return cast("Job[int]", self._jobs().get_into(_pairs(items), self._spans, module, offsets, nbytes, queue))
+
+    def submit_put(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        meta: bytes = b"",
+        if_exists: IfExists = "replace",
+        atomic: bool = False,
+        queue: JobQueue | None = None,
+    ) -> Job[bool]:
+        """Stores bytes while the caller goes on: pairs, or a mapping, of key and buffer, as of `put`.
+
+        meta and if_exists as in `put`, for all; atomic as in `put_tensors`: all or nothing, and one outcome for all
+
+        The results say for each whether it was stored (False: kept). The buffers are kept alive until the job is done,
+        and must stay as they are until then.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        return cast("Job[bool]", self._jobs().put(_pairs(items), how, meta, atomic, queue))
+
+    def submit_put_tensors(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        meta: bytes = b"",
+        if_exists: IfExists = "replace",
+        atomic: bool = False,
+        queue: JobQueue | None = None,
+    ) -> Job[bool]:
+        """Stores tensors while the caller goes on, as `submit_put` does; they are what `put_tensor` takes. What is on
+        another device is copied to the CPU first.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        torch = self._torch() if _imported("torch") is not None else None
+        numpy = self._bound_numpy() if _imported("numpy") is not None else None
+        return cast("Job[bool]", self._jobs().put_tensors(_pairs(items), how, meta, atomic, (torch, numpy), queue))
+
+    def submit_exists(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Asks for keys while the caller goes on; all of them at one moment, as `exists`."""
+        return cast("Job[bool]", self._jobs().exists(keys, queue))
+
+    def submit_remove(
+        self, keys: Iterable[str], *, missing_ok: bool = False, queue: JobQueue | None = None
+    ) -> Job[bool]:
+        """Removes keys while the caller goes on; the results say for each whether it was there. Without `missing_ok`
+        one that was not is a NotFoundError (a KeyError).
+        """
+        return cast("Job[bool]", self._jobs().remove(keys, missing_ok, queue))
+
+    def submit_persist(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Has objects written to disk while the caller goes on. Of a store without a disk: UnsupportedError for each."""
+        return cast("Job[bool]", self._jobs().persist(keys, queue))
+
+    def prefetch(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Brings objects into memory while the caller goes on, so that a later get finds them there. Nothing is held:
+        they may be evicted again. The results say whether there is such an object; nobody has to look at them.
+        """
+        return cast("Job[bool]", self._jobs().prefetch(keys, queue))
+
     # ---- registered memory ----
 
     def register(self, obj: Any, nbytes: int | None = None, *, lock: bool = False) -> Registration:
@@ -978,14 +1129,16 @@ class Store:
         """Closes the store. Idempotent.
 
         Views stay valid; the memory is given back when the last of them is gone. How many there are, and their keys, is
-        logged to the logger "moorage". Long copies in other threads end with CancelledError. Taking a store with many
-        objects down goes on in the background; `wait=True` waits for it.
+        logged to the logger "moorage". Long copies in other threads end with CancelledError, and so does what was not
+        begun of jobs. Taking a store with many objects down goes on in the background; `wait=True` waits for it.
         """
         if self._closed:
             return
         self._log_views()
         self._closed = True
         status = self._c.moor_store_close(self._id, _abi.CLOSE_WAIT if wait else 0)
+        if self._submitter is not None:
+            self._submitter.settle()
         if status not in (_abi.OK, _abi.FORKED, _BAD_HANDLE):  # closed by another thread, or not ours to close
             self._check(status)
 
