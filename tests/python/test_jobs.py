@@ -1,4 +1,4 @@
-"""Jobs: work that nobody waits for, its queues, cancel and acknowledgement, asyncio, fork and the end of the interpreter."""
+"""Jobs: work that nobody waits for; queues, cancel and acknowledgement, asyncio, fork, the end of the interpreter."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_put_and_get_of_each_kind(store):
     assert store.get("c") == b"xyz" and store.get("b") == data["b"].tobytes()
     assert store.describe("a").meta == b"m" and store.describe("b").dtype is None
 
-    arrays = {"i": np.arange(6).reshape(2, 3), "t": np.arange(6.0).reshape(2, 3).T, "e": np.empty((0, 3)), "s": np.float16(3)}
+    arrays = {"i": np.arange(6).reshape(2, 3), "t": np.arange(6.0).reshape(2, 3).T, "e": np.empty((0, 3))}
+    arrays["s"] = np.float16(3)
     assert store.submit_put_tensors(arrays).results() == [True] * 4
     got = store.submit_get(arrays, kind="array").results()
     for array, wanted in zip(got, arrays.values()):
@@ -328,6 +329,28 @@ def test_drained_in_another_thread_while_submitting(store):
     assert len(told) == 500 and all(one.error is None and bytes(one.value) == b"k" for one in told)
 
 
+def test_several_threads_drain_one_queue(store):
+    store.put("k", b"k")
+    told, lock = [], threading.Lock()
+    with moorage.JobQueue() as queue:
+
+        def drain():
+            end = time.monotonic() + 30
+            while len(told) < 6400 and time.monotonic() < end:
+                some = queue.drain(5)
+                with lock:
+                    told.extend(some)
+
+        threads = [threading.Thread(target=drain) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        held = [store.submit_get(["k"] * 64, kind="buffer", queue=queue) for _ in range(100)]
+        for thread in threads:
+            thread.join()
+        assert len(told) == 6400 and sum(one.last for one in told) == 100 and not queue._jobs
+    assert {one.job for one in told} == set(held) and all(bytes(one.value) == b"k" for one in told)
+
+
 # ---- cancel, acknowledgement, memory ----
 
 
@@ -356,6 +379,33 @@ def test_a_put_that_was_dropped_goes_on_and_its_source_with_it(store):
     store.wait(["k"], 20)
     assert store.get("k") == b"s" * (8 << 20)
     assert eventually(lambda: store.prefetch([]).done and watched() is None), "the next job lets it go"
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_a_queue_that_ends_first_gives_its_sources_back(store, end):
+    source = Source(b"s" * (8 << 20))
+    watched = weakref.ref(source)
+    queue = moorage.JobQueue()
+    job = store.submit_put([("k", source)] * 20, queue=queue)
+    store.prefetch(["k"], queue=queue)
+    if end == "close":
+        queue.close()
+        assert job.results() == [True] * 20
+    del source, job, queue
+    gc.collect()
+    assert eventually(lambda: store.prefetch([]).done and watched() is None and not jobs._strays)
+    assert store.get("k") == b"s" * (8 << 20)
+
+
+def test_a_store_that_was_dropped_gives_its_sources_back(store, open_store):
+    other = moorage.Store("64MiB")
+    source = Source(b"s" * (8 << 20))
+    watched = weakref.ref(source)
+    job = other.submit_put([("k", source)] * 20)
+    del source, other
+    job.wait(20)
+    del job
+    assert eventually(lambda: store.prefetch([]).done and watched() is None and not jobs._strays)
 
 
 def test_a_get_that_was_dropped_lets_go(store):
@@ -575,6 +625,18 @@ def test_await_beside_a_queue_that_the_loop_drains(store):
     asyncio.run(main())
 
 
+def test_await_of_a_job_whose_queue_is_closed_meanwhile(store):
+    async def main():
+        queue = moorage.JobQueue()
+        job = store.submit_put([("k", bytes(4 << 20))] * 50, queue=queue)
+        task = asyncio.ensure_future(job)
+        await asyncio.sleep(0)
+        queue.close()
+        assert await asyncio.wait_for(task, 30) == [True] * 50
+
+    asyncio.run(main())
+
+
 # ---- many ----
 
 
@@ -619,7 +681,6 @@ def test_in_a_forked_child(store):
         in_child(child)
         assert job.results()[0].tobytes() == b"1234"
         assert drain_all(queue, told)[0].value.tobytes() == b"1234"
-        del told
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

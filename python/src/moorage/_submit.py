@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from . import _abi, _batch, _lib, _memory, _parse, buffer
 from .errors import ClosedError, InvalidArgumentError, UnsupportedError, error_for
-from .job import Job, JobQueue, Reader, hidden_queue, is_in_flight, land, take_off
+from .job import Job, JobQueue, Reader, forget, hidden_queue, land, of_queue, take_off
 
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _SETTLE = 0.25  # seconds
@@ -34,9 +34,17 @@ class Submitter:
     def settle(self) -> None:
         """The store was closed: what it was at work with is let go in a moment."""
         end = time.monotonic() + _SETTLE
-        while self.own.pump() and is_in_flight(self.own) and time.monotonic() < end:
+        while self.own.pump() and of_queue(self.own) and time.monotonic() < end:
             time.sleep(0.0005)
-        if not is_in_flight(self.own):
+        self.abandon()
+
+    def abandon(self) -> None:
+        """The store is gone: nobody will ask for what its queue has to tell."""
+        self.own.pump()
+        left = of_queue(self.own)
+        if left:
+            forget(left)
+        else:
             self.own.retire()
 
     # ---- kinds ----
@@ -174,7 +182,14 @@ class Submitter:
         if queue is not None:
             queue._jobs[tag] = job
         handle = c_uint64()
-        status = submit(to._id, tag, byref(handle))
+        try:
+            status = submit(to._id, tag, byref(handle))
+        except BaseException:
+            flight.handle = handle.value
+            if not handle.value:  # else it goes on, and Ctrl-C came between two lines
+                to._jobs.pop(tag, None)
+                land(tag)
+            raise
         if status:
             text = self._library.last_error()
             to._jobs.pop(tag, None)
@@ -207,7 +222,7 @@ class Submitter:
             self._check(get(job, first, count, mode, addresses, statuses))
             wrap = plain.capsules.unversioned if old else plain.capsules.versioned
             # All are wrapped first: then each has an owner, whatever torch says to one of them.
-            capsules = [wrap(c_void_p(a)) if not s else s for a, s in zip(addresses[:count], statuses)]
+            capsules = [s if s else wrap(c_void_p(a)) for a, s in zip(addresses[:count], statuses)]
             return [self._made(torch.from_capsule, one, plain.capsules) for one in capsules]
 
         return tensors

@@ -6,8 +6,9 @@ import atexit
 import contextlib
 import ctypes
 import itertools
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from ctypes import byref, c_int32, c_uint64
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, NoReturn, TypeVar
@@ -56,29 +57,43 @@ class Timing(NamedTuple):
 
 
 class Flight:
-    """A job that is not acknowledged, with what must stay alive until it is. `landed` is then called once."""
+    """A job that is not acknowledged. `landed` gives back what was lent to it, and is called once when it is.
 
-    __slots__ = ("handle", "landed", "orphan", "queue", "waiters")
+    The handle stays open meanwhile, unless nothing is lent.
+    """
 
-    def __init__(self, queue: JobQueue, landed: Callable[[], None]) -> None:
-        self.queue = queue
+    __slots__ = ("handle", "landed", "library", "orphan", "queue", "waiters")
+
+    def __init__(self, library: Library, queue: JobQueue | None, landed: Callable[[], None]) -> None:
+        self.library = library
+        self.queue = queue  # kept, if it is a store's
         self.landed = landed
         self.handle = 0
         self.orphan = False  # nobody has its Job any more
         self.waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
+    def wake(self) -> None:
+        for loop, future in list(self.waiters):
+            with contextlib.suppress(RuntimeError):  # that loop is closed
+                loop.call_soon_threadsafe(_wake, future)
+
 
 # By tag. Whatever happens to Jobs, queues and stores: what is in here is not freed.
 _flights: dict[int, Flight] = {}
+_strays: list[int] = []  # tags of those that no queue will tell of
 _tags = itertools.count(1)
 
 
 def take_off(queue: JobQueue, landed: Callable[[], None]) -> tuple[int, Flight]:
     """Before a job is submitted: gives the tag to submit it with. `land` if that fails."""
+    for stray in _strays[:1]:
+        if has_landed(stray):
+            with contextlib.suppress(ValueError):  # another thread was quicker
+                _strays.remove(stray)
     tag = next(_tags)
     if tag == 1:
         atexit.register(_end)
-    flight = _flights[tag] = Flight(queue, landed)
+    flight = _flights[tag] = Flight(queue._library, queue if queue._hidden else None, landed)
     return tag, flight
 
 
@@ -91,15 +106,36 @@ def land(tag: int) -> None:
         flight.landed()
     finally:
         if flight.orphan:
-            flight.queue._library.c.moor_job_close(flight.handle)
-        for loop, future in list(flight.waiters):  # who comes after the pop looks again
-            with contextlib.suppress(RuntimeError):  # that loop is closed
-                loop.call_soon_threadsafe(_wake, future)
+            flight.library.c.moor_job_close(flight.handle)
+        flight.wake()  # who comes to wait after the pop looks again
 
 
-def is_in_flight(queue: JobQueue) -> bool:
-    """Whether a job of this queue is not acknowledged, as far as we know."""
-    return any(flight.queue is queue for flight in list(_flights.values()))
+def has_landed(tag: int, nanoseconds: int = 0) -> bool:
+    """Asks the job itself, and waits for it."""
+    flight = _flights.get(tag)
+    if flight is None:
+        return True
+    if not flight.handle:
+        return False  # another thread is just submitting it
+    status = flight.library.c.moor_job_wait(flight.handle, nanoseconds)
+    if status in (_abi.OK, _BAD_HANDLE):
+        land(tag)
+        return True
+    return False
+
+
+def of_queue(queue: JobQueue) -> list[int]:
+    """Tags of the jobs that are not acknowledged, as far as we know, and that a store's queue tells of."""
+    return [tag for tag, flight in list(_flights.items()) if flight.queue is queue]
+
+
+def forget(tags: Iterable[int]) -> None:
+    """Nobody hears of these any more: later jobs look after them."""
+    for tag in tags:
+        flight = _flights.get(tag)
+        if flight is not None:
+            _strays.append(tag)
+            flight.wake()
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -110,17 +146,12 @@ def _wake(future: asyncio.Future[None]) -> None:
 def _end() -> None:
     """The interpreter is about to free everything. What the library may still be at work with then stays for ever."""
     for flight in list(_flights.values()):
-        flight.queue._library.c.moor_job_cancel(flight.handle)
+        flight.library.c.moor_job_cancel(flight.handle)
     end = time.monotonic() + _AT_EXIT
-    while _flights and time.monotonic() < end:
-        before = len(_flights)
-        for queue in {flight.queue for flight in list(_flights.values())}:
-            if not queue.pump():
-                return  # in a forked child, whose memory nobody works with
-        if len(_flights) == before:
-            time.sleep(0.001)
-    for flight in list(_flights.values()):
-        _keep_for_ever(flight)
+    for tag in list(_flights):
+        left = max(end - time.monotonic(), 0)
+        if not has_landed(tag, int(left * 1e9)) and tag in _flights:
+            _keep_for_ever(_flights[tag])
 
 
 def _keep_for_ever(thing: Any) -> None:
@@ -153,7 +184,8 @@ class JobQueue:
         self._id = handle.value
         _check(library, library.c.moor_queue_get_fd(self._id, byref(fd)))
         self._fd = fd.value
-        self._jobs: dict[int, Job[Any]] = {}
+        self._jobs: dict[int, Job[Any]] = {}  # whose last key was not drained
+        self._lock = threading.RLock()  # several may drain
         self._readers: dict[asyncio.AbstractEventLoop, int] = {}
         self._hidden = False
         self._retired = False
@@ -179,34 +211,27 @@ class JobQueue:
         while left is None or left > 0:
             room = _DRAIN if left is None else min(left, _DRAIN)
             entries = self._take(room)
-            found.extend(self._completion(entry) for entry in entries)
+            found.extend(_completion(job, entry) for job, entry in entries)
             if len(entries) < room:
                 break
             if left is not None:
                 left -= room
         return found
 
-    def _take(self, room: int) -> list[_abi.Completion]:
+    def _take(self, room: int) -> list[tuple[Job[Any], _abi.Completion]]:
         entries, count = (_abi.Completion * room)(), c_uint64()
-        status = self._library.c.moor_queue_drain(self._id, entries, room, byref(count))
-        if status == _BAD_HANDLE:
-            raise ClosedError("the queue is closed")
-        _check(self._library, status)
-        return entries[: count.value]
-
-    def _completion(self, entry: _abi.Completion) -> Completion:
-        last = bool(entry.flags & _abi.COMPLETION_LAST)
-        job = self._jobs[entry.tag]
-        job._id = entry.job  # who submits it in another thread may not have got that far
-        if last:
-            del self._jobs[entry.tag]
-            land(entry.tag)
-        if entry.index == _abi.ALL:
-            return Completion(job, -1, None, None, None, last)
-        index = int(entry.index)
-        got = job._outcome(index)
-        failed = isinstance(got, Exception)
-        return Completion(job, index, job.keys[index], None if failed else got, got if failed else None, last)
+        with self._lock:
+            status = self._library.c.moor_queue_drain(self._id, entries, room, byref(count))
+            if status == _BAD_HANDLE:
+                raise ClosedError("the queue is closed")
+            _check(self._library, status)
+            found = [(self._jobs[entry.tag], entry) for entry in entries[: count.value]]
+            for job, entry in found:
+                job._id = entry.job  # who submits it in another thread may not have got that far
+                if entry.flags & _abi.COMPLETION_LAST:
+                    del self._jobs[entry.tag]
+                    land(entry.tag)
+        return found
 
     def pump(self) -> bool:
         """For the queue of a store, which nobody drains: lets go of what was acknowledged. False in a forked child."""
@@ -254,8 +279,10 @@ class JobQueue:
         """Ends the queue and its descriptor. Its jobs go on: ask them. Idempotent."""
         handle, self._id = self._id, 0
         if handle:
-            self._jobs.clear()
+            with self._lock:
+                left, self._jobs = self._jobs, {}
             self._library.c.moor_queue_close(handle)  # fails in a forked child only
+            forget(left)
 
     def __del__(self) -> None:
         try:  # noqa: SIM105 - the interpreter may be half gone, contextlib too
@@ -276,6 +303,16 @@ class JobQueue:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a JobQueue cannot be pickled or copied: its descriptor belongs to this process")
+
+
+def _completion(job: Job[Any], entry: _abi.Completion) -> Completion:
+    last = bool(entry.flags & _abi.COMPLETION_LAST)
+    if entry.index == _abi.ALL:
+        return Completion(job, -1, None, None, None, last)
+    index = int(entry.index)
+    got = job._outcome(index)
+    failed = isinstance(got, Exception)
+    return Completion(job, index, job._keys[index], None if failed else got, got if failed else None, last)
 
 
 def hidden_queue() -> JobQueue:
@@ -384,8 +421,8 @@ class Job(Generic[T]):
         for one in found:
             if isinstance(one, Exception):
                 # Another one, for its traceback leads to us, and we have this one.
-                error = type(one)(*one.args) if isinstance(one, MoorageError) else one
-                error.results = found  # type: ignore[union-attr]
+                error: Any = type(one)(*one.args) if isinstance(one, MoorageError) else one
+                error.results = found
                 try:
                     raise error
                 finally:
@@ -410,7 +447,8 @@ class Job(Generic[T]):
     def _read_some(self, first: int, count: int) -> list[Any]:
         entries = self._entries(first, count)
         values = self._read.values(self._id, first, entries)
-        return [v if one.status == _abi.OK else self._failure(first + i) for i, (one, v) in enumerate(zip(entries, values))]
+        told = enumerate(zip(entries, values), first)
+        return [value if one.status == _abi.OK else self._failure(i) for i, (one, value) in told]
 
     def _failure(self, index: int) -> Any:
         status = self._library.c.moor_job_get_status(self._id, index)
@@ -442,7 +480,9 @@ class Job(Generic[T]):
             future: asyncio.Future[None] = loop.create_future()
             self._queue.listen(loop)
             try:
-                if self._will_wake(loop, future) and not self.done:
+                if self._queue.closed:
+                    await asyncio.sleep(_PIECE / 10)  # nobody will tell
+                elif self._will_wake(loop, future) and not self.done:
                     await future
             except asyncio.CancelledError:
                 self.cancel()  # and wait on: the memory is the library's until it says otherwise

@@ -828,7 +828,7 @@ class Store:
         return cast("Job[bool]", self._jobs().remove(keys, missing_ok, queue))
 
     def submit_persist(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
-        """Has objects written to disk while the caller goes on. Of a store without a disk: UnsupportedError for each."""
+        """Has objects written to disk while the caller goes on. A store without a disk: UnsupportedError for each."""
         return cast("Job[bool]", self._jobs().persist(keys, queue))
 
     def prefetch(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
@@ -1168,6 +1168,8 @@ class Store:
         try:
             self._closed = True
             self._c.moor_store_close(self._id, 0)
+            if self._submitter is not None:
+                self._submitter.abandon()
         except Exception:  # noqa: S110, SIM105 - the interpreter may be half gone, contextlib too
             pass
 
