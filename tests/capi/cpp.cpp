@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C++ wrapper against the library: ownership, exceptions, moves.
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -153,12 +154,62 @@ static void sets_and_snapshots(Store &store) {
   EXPECT(status_of([&] { moved.get_tensor(0); }) == MOOR_ERR_BAD_HANDLE);
 }
 
+static void jobs(Store &store) {
+  using namespace std::chrono_literals;
+  Queue queue;
+  pollfd poll_queue{queue.fd(), POLLIN, 0};
+  float numbers[2] = {1, 2};
+  std::int64_t shape[1] = {2};
+  std::string large(1 << 20, 'x'), room(1 << 20, '.');
+  Job put = store.submit_put({{"job.a", "bytes"}, {"job.b", large}}, queue, {}, 7);
+  Job tensors = store.submit_put_tensors({{"job.t", floats(numbers, shape, 1)}}, queue, {}, 8);
+  std::size_t told = 0, last = 0;
+  while (last < 2) {
+    EXPECT(poll(&poll_queue, 1, 20000) == 1);
+    for (const moor_completion &c : queue.drain(2)) {
+      EXPECT(c.status == MOOR_OK && (c.tag == 7 || c.tag == 8) && c.job.id == (c.tag == 7 ? put : tensors).c().id);
+      told++;
+      last += c.flags & MOOR_COMPLETION_LAST;
+    }
+  }
+  EXPECT(told == 3 && put.size() == 2 && put.wait(0s) && poll(&poll_queue, 1, 0) == 0 && queue.drain().empty());
+
+  Job get = store.submit(MOOR_JOB_GET, {"job.t", "absent", "job.a"}, queue);
+  get.wait();
+  EXPECT(get.results()[1].status == MOOR_ERR_NOT_FOUND && get.results()[2].value == 5);
+  View view = get.get_tensor(0);
+  EXPECT(view.elements<float>()[1] == 2.0f && get.get_buffer(2).text() == "bytes");
+  EXPECT(status_of([&] { get.get_tensor(0); }) == MOOR_ERR_INVALID_ARGUMENT);
+  EXPECT(status_of([&] { get.get_buffer(1); }) == MOOR_ERR_NOT_FOUND);
+  EXPECT(status_of([&] { get.get_buffer(3); }) == MOOR_ERR_INVALID_ARGUMENT);
+  Job into = store.submit_get_into({{"job.b", {room.data(), room.size()}}}, queue);
+  EXPECT(into.wait(20s) && room == large);
+  EXPECT(store.submit(MOOR_JOB_EXISTS, std::vector<std::string>{"job.a"}, queue).size() == 1);
+
+  { // its end waits for what was begun: the source may go
+    std::string source(4 << 20, 'y');
+    Job many = store.submit_put({{"job.c", source}, {"job.c", source}, {"job.c", source}}, queue);
+    many.cancel();
+    EXPECT(!many.results().empty());
+  }
+  Job moved = std::move(get);
+  EXPECT(!get && moved && moved.size() == 3);
+  moved.detach();
+  EXPECT(!moved && status_of([&] { moved.wait(); }) == MOOR_ERR_BAD_HANDLE);
+  EXPECT(status_of([&] { store.submit(MOOR_JOB_PUT, {"job.a"}, queue); }) == MOOR_ERR_INVALID_ARGUMENT);
+  Queue other = std::move(queue);
+  EXPECT(status_of([&] { store.submit(MOOR_JOB_GET, {"job.a"}, queue); }) == MOOR_ERR_BAD_HANDLE);
+  store.submit(MOOR_JOB_REMOVE, {"job.a", "job.b", "job.c", "job.t"}, other).wait();
+  EXPECT(store.keys("job.").empty() && view.elements<float>()[0] == 1.0f);
+}
+
 int main() {
   Store store(std::uint64_t{64} << 20);
   tensors(store);
   bytes(store);
   in_place(store);
   sets_and_snapshots(store);
+  jobs(store);
   View outlives = store.get_tensor("adopted");
   EXPECT(store.clear() == 3);
   EXPECT(store.keys().empty());

@@ -98,6 +98,7 @@ static snapshot snapshots[SNAPSHOTS];
 static int opened;
 static moor_snapshot finished;
 static moor_store store, closed;
+static moor_queue queue;
 static moor_reservation ended;
 static uint64_t last_seq, calls, refusals;
 static int must_fail; /* an argument is nonsense: the call may not succeed */
@@ -921,6 +922,90 @@ static void await(void) {
   GIVES(wanted, moor_wait(s, &packed.keys, timeout));
 }
 
+/* ---- jobs ---- */
+
+static moor_queue a_queue(void) {
+  if (!nonsense()) return queue;
+  const uint64_t ids[] = {0, store.id, any(), queue.id + 1, queue.id ^ (1ULL << below(64)), closed.id};
+  return (moor_queue){ids[below(sizeof ids / sizeof *ids)]};
+}
+
+/* Each key is told of once, the last one last. */
+static void told(moor_job job, uint64_t tag) {
+  moor_completion done[BATCH + 2];
+  uint64_t count = 77, n = packed.keys.count > 0 ? packed.keys.count : 1, seen = 0;
+  EXPECT_OK(moor_queue_drain(queue, done, BATCH + 2, &count));
+  EXPECT(count == n);
+  for (uint64_t i = 0; i < n; i++) {
+    EXPECT(done[i].job.id == job.id && done[i].tag == tag && done[i].flags == (i == n - 1 ? MOOR_COMPLETION_LAST : 0));
+    if (packed.keys.count == 0) {
+      EXPECT(done[i].index == MOOR_ALL);
+      return;
+    }
+    EXPECT(done[i].index < n && (seen & 1u << done[i].index) == 0);
+    seen |= 1u << done[i].index;
+  }
+}
+
+static void take_from(moor_job job) {
+  DLManagedTensorVersioned *t[BATCH] = {0};
+  moor_buffer b[BATCH] = {0};
+  uint64_t half = below(packed.keys.count + 1), rest = packed.keys.count - half;
+  uint32_t mode = a_mode();
+  if (GIVES(MOOR_OK, moor_job_get_tensors(job, 0, half, mode, half ? (void *)t : nothing(), statuses))) {
+    for (uint64_t i = 0; i < half; i++) {
+      EXPECT_STATUS(statuses[i], there(packed.names[i]));
+      if (t[i]) keep_tensor(t[i], packed.names[i], mode);
+    }
+  }
+  uint64_t first = nonsense() ? 1 + absurd_size() / 2 : half;
+  mode = (uint32_t)below(3);
+  if (!GIVES(MOOR_OK, moor_job_get_buffers(job, first, rest + (first != half), mode, b, statuses))) return;
+  for (uint64_t i = 0; i < rest; i++) {
+    EXPECT_STATUS(statuses[i], there(packed.names[half + i]));
+    if (b[i].release) keep_buffer(&b[i], packed.names[half + i], mode);
+  }
+}
+
+/* Of a key that comes twice one removal finds it; any other kind finds it as it is. */
+static void judge_keys(uint32_t kind, const moor_completion *done) {
+  for (uint64_t i = 0; i < packed.keys.count; i++) {
+    name *n = packed.names[i];
+    if (kind == MOOR_JOB_EXISTS) {
+      EXPECT(done[i].status == MOOR_OK && done[i].value == (uint64_t)n->now.there);
+    } else if (kind == MOOR_JOB_PERSIST) {
+      EXPECT_STATUS(done[i].status, n->now.there ? MOOR_ERR_UNSUPPORTED : MOOR_ERR_NOT_FOUND);
+    } else if (kind != MOOR_JOB_REMOVE) {
+      EXPECT_STATUS(done[i].status, there(n));
+    } else {
+      int removed = 0;
+      for (uint64_t j = 0; j < packed.keys.count; j++) removed += packed.names[j] == n && done[j].status == MOOR_OK;
+      EXPECT(removed == n->now.there);
+    }
+  }
+  for (uint64_t i = 0; kind == MOOR_JOB_REMOVE && i < packed.keys.count; i++) packed.names[i]->now = (object){0};
+}
+
+static void submit(void) {
+  static const uint32_t kinds[] = {MOOR_JOB_GET, MOOR_JOB_GET, MOOR_JOB_PREFETCH, MOOR_JOB_EXISTS, MOOR_JOB_REMOVE, MOOR_JOB_PERSIST};
+  moor_completion done[BATCH];
+  moor_job job;
+  some_keys(&packed);
+  moor_store s = a_store();
+  moor_queue q = a_queue();
+  uint64_t tag = any();
+  uint32_t kind = nonsense() ? MOOR_JOB_PERSIST + 1 + (uint32_t)below(UINT32_MAX / 2) : kinds[below(sizeof kinds / sizeof *kinds)];
+  if (!GIVES(MOOR_OK, moor_submit_keys(s, q, kind, &packed.keys, tag, &job))) return;
+  EXPECT_OK(moor_job_wait(job, UINT64_MAX));
+  EXPECT_OK(moor_job_get_results(job, 0, packed.keys.count, packed.keys.count ? (void *)done : nothing()));
+  judge_keys(kind, done);
+  if (kind == MOOR_JOB_GET) take_from(job);
+  if (one_in(2)) EXPECT_OK(moor_job_cancel(job));
+  told(job, tag);
+  EXPECT_OK(moor_job_close(job));
+  EXPECT_STATUS(moor_job_get_status(job, 0), MOOR_ERR_BAD_HANDLE);
+}
+
 /* ---- snapshots ---- */
 
 static void close_one(int i) {
@@ -1238,7 +1323,7 @@ static void (*const operations[])(void) = {
     get_tensor, get_tensor, get_unversioned, get_buffer, get_buffer, get, get_into, take, remove_one, pin,
     describe,   list_nonsense, get_tensors, get_buffers, put_batch, put_tensors, get_batch_into, remove_batch, ask, upkeep,
     release,    release,   release,    release,    words,       await,       open_snapshot, close_snapshot, find,       inform,
-    get_from_snapshot, get_from_snapshot,
+    get_from_snapshot, get_from_snapshot, submit, submit,
 };
 
 static void step(uint64_t i) {
@@ -1281,7 +1366,9 @@ static void refuse_child(void) {
               moor_store_open(nothing(), nothing()) == MOOR_ERR_FORKED && moor_store_close(store, 9) == MOOR_ERR_FORKED &&
               moor_list_keys(s, 0, any(), 0, 0, any(), 0, any(), 0) == MOOR_ERR_FORKED &&
               moor_snapshot_open(s, nothing(), nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
-              moor_wait(s, nothing(), any()) == MOOR_ERR_FORKED;
+              moor_wait(s, nothing(), any()) == MOOR_ERR_FORKED &&
+              moor_queue_drain(queue, nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
+              moor_submit_keys(s, queue, 1, nothing(), any(), nothing()) == MOOR_ERR_FORKED;
     for (int i = 0; opened > 0 && i < 200; i++) get_from_snapshot();
     while (opened > 0) close_one(0);
     while (held > 0) let_go(0);
@@ -1295,6 +1382,7 @@ static void nothing_is_left(void) {
   moor_stats s = {.struct_size = sizeof s};
   while (held > 0) let_go(0);
   while (opened > 0) close_one(0);
+  EXPECT_OK(moor_queue_close(queue));
   while (reserved > 0) EXPECT_OK(moor_abort(reservations[--reserved].id));
   EXPECT_OK(moor_clear(store, NULL));
   for (int i = 0; i < 1000; i++) { /* until the child is known to have ended */
@@ -1346,6 +1434,7 @@ int main(void) {
   gone(1 << 20);
   int before = descriptors();
   EXPECT_OK(moor_store_open(&o, &store));
+  EXPECT_OK(moor_queue_open(&queue));
   EXPECT(pthread_create(&other, NULL, disturb, NULL) == 0);
   time_t end = time(NULL) + (seconds ? atoi(seconds) : 2);
   for (uint64_t i = 1; time(NULL) <= end; i++) step(i);
