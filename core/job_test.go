@@ -255,6 +255,10 @@ func TestQueueDescriptor(t *testing.T) {
 	require.ElementsMatch(t, []int{0, 1}, seen[2])
 	require.Equal(t, map[uint64]int{1: 1, 2: 1}, last)
 	require.Zero(t, q.Drain(out))
+	await(t, submit(t, s, q, JobRequest{Kind: JobExists, Keys: keyList("a")}))
+	require.True(t, isReadable(t, q))
+	require.Equal(t, 1, q.Drain(out))
+	require.False(t, isReadable(t, q), "Drain reads it")
 }
 
 // A descriptor that somebody closed, and whose number names a file by now, is neither written nor read nor closed.
@@ -477,6 +481,26 @@ func TestCloseOfAJob(t *testing.T) {
 	require.EqualValues(t, 2, stats(t, s).Objects)
 	require.Zero(t, stats(t, s).BorrowedObjects)
 	require.Equal(t, 3, q.Drain(make([]Completion, 9)), "the queue hears of closed jobs")
+}
+
+// What it gets when it is closed in the middle of it goes back, too.
+func TestCloseOfAJobThatIsGetting(t *testing.T) {
+	s, q := open(t, Options{}), openQueue(t)
+	put(t, s, "k", make([]byte, 100))
+	p := s.at([]byte("k"))
+	p.mu.Lock()
+	j := submit(t, s, q, JobRequest{Kind: JobGet, Keys: keyList("k")})
+	require.Eventually(t, func() bool {
+		s.jobs.mu.Lock()
+		defer s.jobs.mu.Unlock()
+		return j.next == 1
+	}, 10*time.Second, time.Millisecond)
+	j.Close()
+	p.mu.Unlock()
+	require.NoError(t, results(t, j)[0].Err)
+	require.Zero(t, stats(t, s).BorrowedObjects)
+	_, err := j.View(0)
+	require.ErrorIs(t, err, ErrInvalid)
 }
 
 func TestAtomicJob(t *testing.T) {
