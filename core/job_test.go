@@ -339,8 +339,10 @@ func TestSubmitDoesNotWait(t *testing.T) {
 	}
 	j := submit(t, s, q, JobRequest{Kind: JobPut, Items: items})
 	k := submit(t, s, q, JobRequest{Kind: JobPut, Items: items})
-	_, err := s.Submit(q, JobRequest{Kind: JobExists, Keys: keyList("a")})
-	require.ErrorIs(t, err, ErrTooMany)
+	late, err := s.NewJob(q, JobRequest{Kind: JobExists, Keys: keyList("a")})
+	require.NoError(t, err)
+	require.ErrorIs(t, late.Submit(), ErrTooMany)
+	late.Cancel() // it was not submitted: nothing to end
 	for range workers {
 		g.begun(t)
 	}
@@ -350,17 +352,17 @@ func TestSubmitDoesNotWait(t *testing.T) {
 	_, finished := j.Result(0)
 	require.False(t, finished)
 	g.open()
-	late := 0
+	waited := 0
 	for _, r := range append(results(t, j), results(t, k)...) {
 		require.NoError(t, r.Err)
 		if r.Wait >= pause {
-			late++
+			waited++
 		}
 	}
-	require.GreaterOrEqual(t, late, 20-workers)
+	require.GreaterOrEqual(t, waited, 20-workers)
 	require.EqualValues(t, workers, g.most.Load())
-	_, err = s.Submit(q, JobRequest{Kind: JobExists, Keys: keyList("a")})
-	require.NoError(t, err, "there is room again")
+	require.NoError(t, late.Submit(), "there is room again")
+	require.NoError(t, results(t, late)[0].Err)
 }
 
 // A job of many keys does not hold up a small one.

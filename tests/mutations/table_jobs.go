@@ -37,14 +37,14 @@ var jobMutations = []mutation{
 	{"P1", "job: the store's bytes outlive it by a view", "jobs", library, nil, []edit{{"capi/jobs.go",
 		"\tv.Raw(j.s.hold(holdOut))\n", "\tv.Raw(j.s.hold(holdOut))\n\tv.Release()\n"}}},
 
-	{"P5", "job: not done before the acknowledgement", inJobs + "wait_has_a_timeout", python, nil, []edit{{"python/src/moorage/job.py",
-		"flight = _flights[tag] = Flight(", "flight = Flight("}}},
-	{"P1", "job: sources live until it", inJobs + "sources_live_until_the_acknowledgement_and_no_longer", python, nil, []edit{{"python/src/moorage/job.py",
+	{"P5", "job: not done before the acknowledgement", inJobs + "wait_has_a_timeout", python, nil, []edit{{"python/src/moorage/_flight.py",
+		"flight = flights[tag] = Flight(", "flight = Flight("}}},
+	{"P1", "job: sources live until it", inJobs + "sources_live_until_the_acknowledgement_and_no_longer", python, nil, []edit{{"python/src/moorage/_flight.py",
 		"        self.landed = landed\n", "        self.landed = lambda: None\n"}}},
 	{"P7", "job: a cancelled task waits for it", inJobs + "a_task_that_is_cancelled_waits_for_the_acknowledgement", python, nil, []edit{{"python/src/moorage/job.py",
 		"                cancelled = True\n", "                raise\n"}}},
 	{"P1", "job: dropping it lets go", inJobs + "a_get_that_was_dropped_lets_go", python, nil, []edit{{"python/src/moorage/job.py",
 		"            self._library.c.moor_job_close(handle)  # fails if", "            pass  # fails if"}}},
-	{"P7", "job: memory that is lent outlives the interpreter", inJobs + "memory_that_cannot_be_waited_for_is_never_freed", python, nil, []edit{{"python/src/moorage/job.py",
+	{"P7", "job: memory that is lent outlives the interpreter", inJobs + "memory_that_cannot_be_waited_for_is_never_freed", python, nil, []edit{{"python/src/moorage/_flight.py",
 		"        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))\n", "        pass\n"}}},
 }

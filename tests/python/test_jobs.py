@@ -21,7 +21,7 @@ from children import in_child
 from conftest import eventually
 
 import moorage
-from moorage import job as jobs
+from moorage import _flight
 
 
 def has_torch() -> bool:
@@ -38,7 +38,7 @@ needs_torch = pytest.mark.skipif(not has_torch(), reason="probed torch: it is no
 @pytest.fixture(autouse=True)
 def nothing_in_flight():
     yield
-    assert not jobs._flights, "memory is still lent to the library"
+    assert not _flight.flights, "memory is still lent to the library"
 
 
 def readable(queue) -> bool:
@@ -351,6 +351,72 @@ def test_several_threads_drain_one_queue(store):
     assert {one.job for one in told} == set(held) and all(bytes(one.value) == b"k" for one in told)
 
 
+class Connector:
+    """Storage as inference engines ask for it: a descriptor, batches with a number, and a bool for each key."""
+
+    def __init__(self, store):
+        self._store, self._queue, self._numbers = store, moorage.JobQueue(), {}
+
+    def event_fd(self):
+        return self._queue.fileno()
+
+    def _taken(self, job):
+        self._numbers[job] = len(self._numbers)
+        return self._numbers[job]
+
+    def submit_batch_get(self, keys, views):
+        return self._taken(self._store.submit_get_into(zip(keys, views), queue=self._queue))
+
+    def submit_batch_set(self, keys, views):
+        return self._taken(self._store.submit_put(zip(keys, views), queue=self._queue))
+
+    def submit_batch_exists(self, keys):
+        return self._taken(self._store.submit_exists(keys, queue=self._queue))
+
+    def submit_batch_delete(self, keys):
+        return self._taken(self._store.submit_remove(keys, missing_ok=True, queue=self._queue))
+
+    def drain_completions(self):
+        done = [told.job.outcomes() for told in self._queue.drain() if told.last]
+        return [self._judged(outcomes) for outcomes in done]
+
+    def _judged(self, outcomes):
+        errors = [str(one) for one in outcomes if isinstance(one, Exception)]
+        each = [not isinstance(one, Exception) and one is not False for one in outcomes]
+        return not errors, (errors or [""])[0], each
+
+    def close(self):
+        self._queue.close()
+
+
+def test_what_an_engine_needs_is_a_few_lines(store):
+    connector = Connector(store)
+
+    def finished():
+        assert select.select([connector.event_fd()], [], [], 20)[0]
+        return connector.drain_completions()
+
+    def one():
+        found = []
+        while not found:
+            found = finished()
+        return found
+
+    blocks = [memoryview(bytearray([i] * 4096)) for i in range(8)]
+    keys = [f"model@0@{i}" for i in range(8)]
+    assert connector.submit_batch_set(keys, blocks) == 0
+    assert one() == [(True, "", [True] * 8)]
+    connector.submit_batch_exists(["model@0@0", "model@0@99"])
+    assert one() == [(True, "", [True, False])]
+    rooms = [memoryview(bytearray(4096)) for _ in range(9)]
+    assert connector.submit_batch_get([*keys, "model@0@99"], rooms) == 2
+    assert one() == [(False, "no object under key 'model@0@99'", [True] * 8 + [False])]
+    assert rooms[:8] == blocks
+    connector.submit_batch_delete([*keys, "model@0@99"])
+    assert one() == [(True, "", [True] * 8 + [False])]
+    connector.close()
+
+
 # ---- cancel, acknowledgement, memory ----
 
 
@@ -393,7 +459,7 @@ def test_a_queue_that_ends_first_gives_its_sources_back(store, end):
         assert job.results() == [True] * 20
     del source, job, queue
     gc.collect()
-    assert eventually(lambda: store.prefetch([]).done and watched() is None and not jobs._strays)
+    assert eventually(lambda: store.prefetch([]).done and watched() is None and not _flight.strays)
     assert store.get("k") == b"s" * (8 << 20)
 
 
@@ -405,7 +471,7 @@ def test_a_store_that_was_dropped_gives_its_sources_back(store, open_store):
     del source, other
     job.wait(20)
     del job
-    assert eventually(lambda: store.prefetch([]).done and watched() is None and not jobs._strays)
+    assert eventually(lambda: store.prefetch([]).done and watched() is None and not _flight.strays)
 
 
 def test_a_get_that_was_dropped_lets_go(store):
@@ -726,7 +792,22 @@ def test_memory_that_cannot_be_waited_for_is_never_freed(monkeypatch):
 
     flight = Flight()
     watched = weakref.ref(flight)
-    jobs._keep_for_ever(flight)
+    _flight._keep_for_ever(flight)
     del flight
     gc.collect()
     assert watched() is not None
+
+
+def test_what_was_got_and_cannot_be_handed_out_is_an_outcome(store, monkeypatch):
+    store.put("k", b"k")
+    job = store.submit_get(["k", "none"], kind="array")
+    job.wait()
+
+    def no_memory(job, first, count, mode, buffers, statuses):
+        statuses[0], statuses[1] = moorage.NoMemoryError.status, moorage.NotFoundError.status
+        return 0
+
+    monkeypatch.setattr(job._library.c, "moor_job_get_buffers", no_memory)
+    outcomes = job.outcomes()
+    monkeypatch.undo()
+    assert [type(one) for one in outcomes] == [moorage.NoMemoryError, moorage.NotFoundError]

@@ -41,7 +41,8 @@ from .errors import (
 from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
-    from .job import Completion, Job, JobQueue, Timing
+    from .job import Job, Timing
+    from .job_queue import Completion, JobQueue
     from .records import Borrow, Description, SnapshotInfo, Stats
     from .registration import Registration
     from .snapshot import Snapshot
@@ -95,10 +96,14 @@ def __getattr__(name: str) -> Any:
         from .registration import Registration
 
         return Registration
-    if name in ("Completion", "Job", "JobQueue", "Timing"):
+    if name in ("Job", "Timing"):
         from . import job
 
         return getattr(job, name)
+    if name in ("Completion", "JobQueue"):
+        from . import job_queue
+
+        return getattr(job_queue, name)
     if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
         from . import records
 

@@ -10,14 +10,15 @@ from ctypes import POINTER, byref, c_int32, c_uint64, c_void_p, pointer
 from itertools import accumulate
 from typing import Any, Callable
 
-from . import _abi, _batch, _lib, _memory, _parse, buffer
+from . import _abi, _batch, _flight, _lib, _memory, _parse, buffer
 from .errors import ClosedError, InvalidArgumentError, UnsupportedError, error_for
-from .job import Job, JobQueue, Reader, forget, hidden_queue, land, of_queue, take_off
+from .job import Failed, Job, Reader, check, entries
+from .job_queue import JobQueue, hidden_queue
 
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
 _SETTLE = 0.25  # seconds
 
-_Values = Callable[[int, int, "list[_abi.Completion]"], "list[Any]"]  # see Reader
+_Values = Callable[[int, int, int], "list[Any]"]  # see Reader
 
 
 class Submitter:
@@ -34,16 +35,16 @@ class Submitter:
     def settle(self) -> None:
         """The store was closed: what it was at work with is let go in a moment."""
         end = time.monotonic() + _SETTLE
-        while self.own.pump() and of_queue(self.own) and time.monotonic() < end:
+        while self.own.pump() and _flight.of_queue(self.own) and time.monotonic() < end:
             time.sleep(0.0005)
         self.abandon()
 
     def abandon(self) -> None:
         """The store is gone: nobody will ask for what its queue has to tell."""
         self.own.pump()
-        left = of_queue(self.own)
+        left = _flight.of_queue(self.own)
         if left:
-            forget(left)
+            _flight.forget(left)
         else:
             self.own.retire()
 
@@ -55,21 +56,21 @@ class Submitter:
         return self._of_keys(_abi.JOB_GET, keys, Reader(self._lock, values[kind]), queue)
 
     def exists(self, keys: Iterable[str], queue: JobQueue | None) -> Job[bool]:
-        return self._of_keys(_abi.JOB_EXISTS, keys, Reader(self._lock, _as_bool), queue)
+        return self._of_keys(_abi.JOB_EXISTS, keys, self._told(_as_bool), queue)
 
     def prefetch(self, keys: Iterable[str], queue: JobQueue | None) -> Job[bool]:
-        reader = Reader(self._lock, _as_true)
+        reader = self._told(_true)
         reader.missing = False
         return self._of_keys(_abi.JOB_PREFETCH, keys, reader, queue)
 
     def remove(self, keys: Iterable[str], missing_ok: bool, queue: JobQueue | None) -> Job[bool]:
-        reader = Reader(self._lock, _as_true)
+        reader = self._told(_true)
         if missing_ok:
             reader.missing = False
         return self._of_keys(_abi.JOB_REMOVE, keys, reader, queue)
 
     def persist(self, keys: Iterable[str], queue: JobQueue | None) -> Job[bool]:
-        return self._of_keys(_abi.JOB_PERSIST, keys, Reader(self._lock, _as_true), queue)
+        return self._of_keys(_abi.JOB_PERSIST, keys, self._told(_true), queue)
 
     def get_into(
         self,
@@ -101,7 +102,7 @@ class Submitter:
             return int(call(self._store, to, packed.pointer(), begins, counts, spans, _address(ends), tag, out))
 
         keys = [key for key, _ in pairs]
-        return self._submit(keys, Reader(self._lock, _as_int), _abi.JOB_GET_INTO, queue, landed, submit)
+        return self._submit(keys, self._told(_as_int), _abi.JOB_GET_INTO, queue, landed, submit)
 
     def put(self, pairs: list[tuple[Any, Any]], how: int, meta: Any, atomic: bool, queue: JobQueue | None) -> Job[bool]:
         loans: list[_memory.Loan] = []
@@ -149,7 +150,7 @@ class Submitter:
             put = self._library.c.moor_submit_put_tensors
             return int(put(self._store, to, packed.pointer(), pointers, call.options, tag, out))
 
-        return self._submit(keys, Reader(self._lock, _was_stored), _abi.JOB_PUT, queue, landed, submit)
+        return self._submit(keys, self._told(_was_stored), _abi.JOB_PUT, queue, landed, submit)
 
     # ---- submitting ----
 
@@ -177,7 +178,7 @@ class Submitter:
         except BaseException:
             landed()
             raise
-        tag, flight = take_off(to, landed)
+        tag, flight = _flight.take_off(self._library, None if queue else to, landed)
         job: Job[Any] = Job(to, tag, keys, reader, kind)
         if queue is not None:
             queue._jobs[tag] = job
@@ -188,12 +189,12 @@ class Submitter:
             flight.handle = handle.value
             if not handle.value:  # else it goes on, and Ctrl-C came between two lines
                 to._jobs.pop(tag, None)
-                land(tag)
+                _flight.land(tag)
             raise
         if status:
             text = self._library.last_error()
             to._jobs.pop(tag, None)
-            land(tag)
+            _flight.land(tag)
             if status == _BAD_HANDLE:
                 raise ClosedError("the queue is closed" if to.closed else "the store is closed")
             raise error_for(status, text)
@@ -215,25 +216,25 @@ class Submitter:
         old = torch is not None and not torch.HAS_DLPACK_1
         c, plain = self._library.c, self._plain
 
-        def tensors(job: int, first: int, entries: list[_abi.Completion]) -> list[Any]:
-            count = len(entries)
+        def tensors(job: int, first: int, count: int) -> list[Any]:
             get = c.moor_job_get_tensors_unversioned if old else c.moor_job_get_tensors
             addresses, statuses = (c_void_p * max(count, 1))(), (c_int32 * max(count, 1))()
-            self._check(get(job, first, count, mode, addresses, statuses))
+            check(self._library, get(job, first, count, mode, addresses, statuses))
             wrap = plain.capsules.unversioned if old else plain.capsules.versioned
             # All are wrapped first: then each has an owner, whatever torch says to one of them.
-            capsules = [s if s else wrap(c_void_p(a)) for a, s in zip(addresses[:count], statuses)]
-            return [self._made(torch.from_capsule, one, plain.capsules) for one in capsules]
+            capsules = [Failed(s) if s else wrap(c_void_p(a)) for a, s in zip(addresses[:count], statuses[:count])]
+            return [_made(torch.from_capsule, one, plain.capsules) for one in capsules]
 
         return tensors
 
     def _buffers(self, mode: int) -> _Values:
-        def buffers(job: int, first: int, entries: list[_abi.Completion]) -> list[Any]:
-            count = len(entries)
+        def buffers(job: int, first: int, count: int) -> list[Any]:
             structs, statuses = (_abi.Buffer * max(count, 1))(), (c_int32 * max(count, 1))()
-            self._check(self._library.c.moor_job_get_buffers(job, first, count, mode, structs, statuses))
+            get = self._library.c.moor_job_get_buffers
+            check(self._library, get(job, first, count, mode, structs, statuses))
             make = buffer.maker(self._library, self._route).from_struct
-            return [self._made(self._buffer, s or struct, make) for struct, s in zip(structs[:count], statuses)]
+            found = [Failed(s) if s else struct for struct, s in zip(structs[:count], statuses[:count])]
+            return [_made(self._buffer, one, make) for one in found]
 
         return buffers
 
@@ -245,26 +246,31 @@ class Submitter:
     def _arrays(self, mode: int) -> _Values:
         of_buffers = self._buffers(mode)
 
-        def arrays(job: int, first: int, entries: list[_abi.Completion]) -> list[Any]:
+        def arrays(job: int, first: int, count: int) -> list[Any]:
             from . import numpy
 
-            found = of_buffers(job, first, entries)
-            return [one if isinstance(one, Exception) else self._made(numpy.from_buffer, one) for one in found]
+            return [_made(numpy.from_buffer, one) for one in of_buffers(job, first, count)]
 
         return arrays
 
-    def _made(self, make: Callable[..., Any], of: Any, *more: Any) -> Any:
-        """What `make` makes, or the exception: one key does not spoil the others."""
-        try:
-            if type(of) is int:
-                raise error_for(of, self._library.last_error())
-            return make(of, *more)
-        except Exception as error:
-            return error
+    def _told(self, value: Callable[[_abi.Completion], Any]) -> Reader:
+        """Of kinds that give no more than a number."""
 
-    def _check(self, status: int) -> None:
-        if status:
-            raise error_for(status, self._library.last_error())
+        def values(job: int, first: int, count: int) -> list[Any]:
+            found = entries(self._library, job, first, count)
+            return [Failed(one.status) if one.status else value(one) for one in found]
+
+        return Reader(self._lock, values)
+
+
+def _made(make: Callable[..., Any], of: Any, *more: Any) -> Any:
+    """What `make` makes of it, or the exception: one key does not spoil the others."""
+    if isinstance(of, (Failed, Exception)):
+        return of
+    try:
+        return make(of, *more)
+    except Exception as error:
+        return error
 
 
 def _nothing() -> None:
@@ -276,20 +282,20 @@ def _end(loans: list[Any]) -> None:
         loan.end()
 
 
-def _as_true(_: int, __: int, entries: list[_abi.Completion]) -> list[Any]:
-    return [True] * len(entries)
+def _true(_: _abi.Completion) -> bool:
+    return True
 
 
-def _as_bool(_: int, __: int, entries: list[_abi.Completion]) -> list[Any]:
-    return [bool(one.value) for one in entries]
+def _as_bool(one: _abi.Completion) -> bool:
+    return bool(one.value)
 
 
-def _as_int(_: int, __: int, entries: list[_abi.Completion]) -> list[Any]:
-    return [int(one.value) for one in entries]
+def _as_int(one: _abi.Completion) -> int:
+    return int(one.value)
 
 
-def _was_stored(_: int, __: int, entries: list[_abi.Completion]) -> list[Any]:
-    return [one.outcome != _abi.KEPT for one in entries]
+def _was_stored(one: _abi.Completion) -> bool:
+    return bool(one.outcome != _abi.KEPT)
 
 
 def _address(numbers: array[int]) -> int:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from .job import Job, JobQueue
+    from .job import Job
+    from .job_queue import JobQueue
     from .records import Borrow, Description, Stats
     from .registration import Registration
     from .snapshot import Snapshot
@@ -739,7 +740,7 @@ class Store:
     ) -> Any:
         """Gets objects while the caller goes on: a `Job`, whose results are what the getters give.
 
-            job = store.submit_get(keys)
+            job = store.submit_get(["weights"])
             tensors = job.results()               # waits; or: tensors = await job
 
         kind   "tensor" for torch, "array" for numpy, or "buffer"
