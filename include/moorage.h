@@ -15,7 +15,7 @@
  *   Outputs     Out parameters come last, end in _out and are written only on success, unless it says otherwise.
  *   Refusal     A call that returns an error has changed nothing.
  *   Inputs      Borrowed for the duration of the call. Nothing that is passed in is kept, but for moor_progress
- *               during an import or export.
+ *               during an import or export, and the memory that is lent to a job.
  *   Handles     64-bit ids in structs of their own, never reused. A stale, closed, foreign or zero handle gives
  *               MOOR_ERR_BAD_HANDLE.
  *   Structs     Option, result and information structs begin with struct_size, which the caller sets to
