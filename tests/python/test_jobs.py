@@ -214,6 +214,15 @@ def test_what_is_refused(store):
     with pytest.raises(TypeError, match="each of nbytes"):
         store.submit_get_into([("k", room)], nbytes=["8"])
     room.append(1)  # nothing of it is lent
+    released = memoryview(b"abc")
+    released.release()
+    for call in (
+        lambda: store.prefetch(released),
+        lambda: store.submit_put(released),
+        lambda: store.submit_get_into([("k", room)], offsets=released),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            call()
     with pytest.raises(moorage.InvalidArgumentError, match="65536"):
         store.prefetch(f"{i}" for i in range(65537))
     job = store.prefetch(["k"])

@@ -184,7 +184,7 @@ def key_list(keys: Iterable[str], name: str = "keys") -> list[str]:
         raise TypeError(f"{name} must be several keys, for example a list of str; this is one {type(keys).__name__}")
     try:
         several = iter(keys)
-    except TypeError:
+    except (TypeError, SystemError):  # the second: of a released memoryview
         raise TypeError(f"{name} must be several keys, for example a list of str, not {type(keys).__name__}") from None
     return list(several)  # of our own: another thread may change the caller's
 

@@ -308,7 +308,7 @@ def _numbers(given: Iterable[Any] | None, name: str, count: int, none: int | Non
         return None
     try:
         several = list(given)
-    except TypeError:
+    except (TypeError, SystemError):  # the second: of a released memoryview
         raise TypeError(f"{name} must be several numbers, one for each key, not {type(given).__name__}") from None
     if len(several) != count:
         raise InvalidArgumentError(f"{name} has {len(several)} numbers for {count} keys")

@@ -1261,7 +1261,7 @@ _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than
 def _pairs(items: Any) -> list[tuple[Any, Any]]:
     try:
         each = iter(items.items() if isinstance(items, Mapping) else items)
-    except TypeError:
+    except (TypeError, SystemError):  # the second: of a released memoryview
         raise TypeError(f"items must be a mapping or pairs of key and tensor, not {type(items).__name__}") from None
     pairs = []
     for i, pair in enumerate(each):
