@@ -3,9 +3,7 @@ package core
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -591,89 +589,4 @@ func descriptors(t testing.TB) int {
 		}
 	}
 	return n
-}
-
-// Submit, cancel, close, take and drain from several sides at random moments. No byte of a source or destination is
-// touched after the acknowledgement, which is made sure of by writing to them then: the race detector and the stamps see it.
-func TestJobHammer(t *testing.T) {
-	r := seeded(t)
-	for round := range 6 {
-		s, err := OpenOn(forkHost(), nil, Options{Capacity: 4 << 20, Eviction: EvictS3FIFO, Jobs: JobOptions{Workers: 1 + r.IntN(6), Keys: 256}})
-		require.NoError(t, err)
-		h := &jobHammer{s: s, q: openQueue(t), closing: round%2 == 0}
-		h.run(t, r.Uint64())
-		if !h.closing {
-			require.NoError(t, s.Close(true))
-		}
-		require.Eventually(t, s.isUnmapped, 10*time.Second, time.Millisecond, "something is still held")
-		require.Zero(t, s.jobs.unfinished.Load())
-	}
-	runtime.GC()
-}
-
-type jobHammer struct {
-	s        *Store
-	q        *Queue
-	closing  bool
-	failed   atomic.Pointer[error]
-	accepted atomic.Int64 // keys of jobs
-	drained  atomic.Int64
-}
-
-func (h *jobHammer) fail(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	h.failed.CompareAndSwap(nil, &err)
-}
-
-func (h *jobHammer) run(t *testing.T, seed uint64) {
-	var wg, drain sync.WaitGroup
-	stop := make(chan struct{})
-	drain.Go(func() { h.drain(stop) })
-	for i := range 4 {
-		w := &jobWorker{jobHammer: h, r: newRand(seed + uint64(i))}
-		wg.Go(func() {
-			for range 400 {
-				if !w.step() {
-					return
-				}
-			}
-		})
-	}
-	if h.closing {
-		time.Sleep(time.Duration(seed%20) * time.Millisecond)
-		require.NoError(t, h.s.Close(false))
-	}
-	wg.Wait()
-	close(stop)
-	drain.Wait()
-	if err := h.failed.Load(); err != nil {
-		t.Fatal(*err)
-	}
-	require.Equal(t, h.accepted.Load(), h.drained.Load(), "a result for every key")
-	t.Logf("%d keys", h.accepted.Load())
-}
-
-// drain is the one side that looks at the queue only.
-func (h *jobHammer) drain(stop chan struct{}) {
-	out := make([]Completion, 7)
-	for last := false; ; {
-		n := h.q.Drain(out)
-		h.drained.Add(int64(n))
-		for _, c := range out[:n] {
-			if _, finished := c.Job.Result(c.Index); !finished {
-				h.fail("drained, and not finished")
-			}
-		}
-		if n > 0 {
-			continue
-		}
-		if last {
-			return
-		}
-		select {
-		case <-stop:
-			last = true // every job is acknowledged
-		case <-time.After(50 * time.Microsecond):
-		}
-	}
 }
