@@ -9,6 +9,7 @@ _USAGE = """usage: moorage COMMAND [ARGUMENTS]
 
   bench      measures this machine; `moorage bench --help` lists what can be chosen;
              `moorage bench register`: is registering memory cheaper than copying it?
+             `moorage bench disk --dir DIR`: what reading from a directory costs, path by path
   doctor     looks at this machine: limits, kernel, libraries; what they mean for a store and how to change them
   version    versions of the package's library, and where it lies
 """
