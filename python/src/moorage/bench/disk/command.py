@@ -126,6 +126,8 @@ def _chosen(options: argparse.Namespace) -> tuple[list[int], list[int]]:
     sizes = [_parse.size(text.strip(), "--sizes") for text in options.sizes.split(",")] if options.sizes else []
     if any(n >= 1 << 31 for n in sizes):
         raise Refused("--sizes: one call of the kernel reads less than 2 GiB")
+    if any(n % PAYLOAD for n in sizes):
+        raise Refused(f"--sizes: each must be a multiple of {PAYLOAD} bytes, for O_DIRECT reads whole blocks")
     try:
         depths = [int(text) for text in options.depths.split(",")] if options.depths else []
     except ValueError:

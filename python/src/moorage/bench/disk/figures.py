@@ -115,6 +115,10 @@ class Result:
     """The worst of the rounds."""
     from_device: float | None = None
     """Bytes that the device has read, for each one delivered; the least of the rounds. Below 1: not all was cold."""
+    others: float | None = None
+    """Bytes that the device has moved for somebody else, for each one delivered; median of the rounds. What a path
+    reads ahead or beside counts too, so a little is always there.
+    """
     ratios: dict[str, float] = field(default_factory=dict)
     """gib_s, total and cpu beside the base; of_fio."""
 
@@ -163,7 +167,13 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
         reads = sum(device.reads for _, device in seen)
         found.request_ms = sum(device.read_ms for _, device in seen) / reads if reads else None
         found.from_device = min(device.nbytes / one.nbytes for one, device in seen) if passes[0].nbytes else None
+        if passes[0].nbytes:
+            found.others = statistics.median(_others(one, device) for one, device in seen)
     return found
+
+
+def _others(one: Pass, device: Counters) -> float:
+    return (max(device.nbytes - one.nbytes, 0) + device.written) / one.nbytes
 
 
 def gib_s(one: Pass) -> float:

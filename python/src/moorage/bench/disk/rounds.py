@@ -51,6 +51,8 @@ class Rounds:
 
     def _try(self, side: Side, *, warm: bool) -> None:
         try:
+            if warm:
+                side.row.prepare(self.objects)
             done = self.one(side, check=warm or (side.verify and not side.row.verifies))
         except Exception as error:  # of a path that this machine has not, of a disk: the others go on
             self.lost[side.title] = f"{type(error).__name__}: {error}"

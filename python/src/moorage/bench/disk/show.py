@@ -13,7 +13,7 @@ from .rows import NOTHING
 
 _COST = (
     "path", "verify", "GiB/s", "x base", "% of fio", "CPU s/GiB", "x base", "CPU/op", "faults/op", "copies", "depth",
-    "queue", "request", "cached", "from device", "cold",
+    "queue", "request", "cached", "from device", "others", "cold",
 )  # fmt: skip
 _TIMES = (
     "path", "verify", "ops", "total p50", "p95", "p99", "x base", "device p50", "p95", "p99", "host p50", "p95", "p99",
@@ -37,6 +37,8 @@ MEANINGS = {
     "request": "mean time of a request to the device, as the kernel counts it, for everybody who uses it",
     "cached": "of the files, in the page cache before a pass (mincore); the worst pass",
     "from device": "bytes that the device has read (its sectors) for each one delivered; the least of the passes",
+    "others": "bytes that the device has moved for somebody else for each one delivered, median of the passes: where "
+    "this is more than a little, the other figures are not those of a machine at rest",
     "cold": f"at most {WARM:.0%} was cached, and at least {COLD:.0%} came from the device",
     "copy, verified": "medians, parts of host",
 }
@@ -69,7 +71,7 @@ def _cost(one: Result) -> Sequence[str]:
         duration(one.cpu_ns) if one.operations else "", f"{one.faults:.1f}" if one.operations else "",
         f"{one.copies}", f"{one.depth}", _shown(one.queue, "{:.1f}"),
         "" if one.request_ms is None else duration(one.request_ms * 1e6),
-        _shown(one.resident, "{:.1%}"), _shown(one.from_device, "{:.2f}"), _cold(one),
+        _shown(one.resident, "{:.1%}"), _shown(one.from_device, "{:.2f}"), _shown(one.others, "{:.2f}"), _cold(one),
     )  # fmt: skip
 
 
