@@ -22,7 +22,18 @@ from moorage import _lib
 ONE_ROUTE = {
     f"test_{name}.py"
     for name in (
-        "abi", "bench", "bench_disk", "bench_register", "docs", "doctor", "examples", "import", "peers", "timings",
+        "abi",
+        "bench",
+        "bench_disk",
+        "bench_disk_figures",
+        "bench_disk_place",
+        "bench_register",
+        "docs",
+        "doctor",
+        "examples",
+        "import",
+        "peers",
+        "timings",
     )
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import os
@@ -23,8 +22,8 @@ np = pytest.importorskip("numpy")
 
 from moorage.bench import main  # noqa: E402
 from moorage.bench.disk import cold, command, figures, fio, objects, ours, rows, show, threads, uring  # noqa: E402
-from moorage.bench.disk.figures import Op, Pass, Result  # noqa: E402
-from moorage.bench.disk.objects import PAYLOAD, Objects  # noqa: E402
+from moorage.bench.disk.figures import Op, Pass  # noqa: E402
+from moorage.bench.disk.objects import Objects  # noqa: E402
 from moorage.bench.disk.place import MEMORY, Counters, System  # noqa: E402
 from moorage.bench.disk.rounds import Rounds, Side  # noqa: E402
 
@@ -43,11 +42,13 @@ def _ring() -> None:
 
 def _direct(folder: Path) -> None:
     path = folder / "direct"
-    path.write_bytes(bytes(PAYLOAD))
+    path.write_bytes(bytes(4096))
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
     except OSError as error:
         pytest.skip(f"probed O_DIRECT: {error}")
+    finally:
+        path.unlink()
 
 
 @pytest.fixture
@@ -59,15 +60,15 @@ def some(tmp_path: Path) -> Iterator[Objects]:
 # ---- objects ----
 
 
-def test_objects_are_npy_files_whose_payload_begins_on_a_page(tmp_path: Path) -> None:
+def test_objects_are_files_and_what_np_save_makes_of_them(tmp_path: Path) -> None:
     with Objects(str(tmp_path / "objects"), 12 * KIB, 3) as made:
         pages = set()
         for i, one in enumerate(made):
             raw = Path(one.path).read_bytes()
-            assert len(raw) == PAYLOAD + one.size and raw[PAYLOAD:] == objects.content(one.size, i)
-            loaded = np.load(one.path)
-            assert loaded.dtype == np.uint8 and loaded.tobytes() == raw[PAYLOAD:]
-            pages |= {raw[at : at + 4096] for at in range(PAYLOAD, len(raw), 4096)}
+            assert raw == objects.content(12 * KIB, i) and one.size == 12 * KIB
+            loaded = np.load(one.npy)
+            assert loaded.dtype == np.uint8 and loaded.shape == (12 * KIB,) and loaded.tobytes() == raw
+            pages |= {raw[at : at + 4096] for at in range(0, len(raw), 4096)}
         assert len(pages) == 9, "two pages are alike"
     assert not (tmp_path / "objects").exists()
 
@@ -110,12 +111,14 @@ def test_a_wrong_byte_is_found(tmp_path: Path, name: str, some: Objects) -> None
     if name.startswith("io_uring"):
         _ring()
     _direct(tmp_path)
-    with open(some[1].path, "r+b") as file:
-        file.seek(PAYLOAD + some.size - 1)
-        last = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([last[0] ^ 1]))
-        os.fsync(file.fileno())
+    for path in (some[1].path, some[1].npy):
+        with open(path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            last = file.read(1)
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last[0] ^ 1]))
+            file.flush()
+            os.fsync(file.fileno())
     row = next(row for row in rows.rows() if row.name == name)
     reader = row.reader(some)
     try:
@@ -132,7 +135,7 @@ def test_a_short_file_is_an_error(tmp_path: Path, name: str, some: Objects) -> N
     if name.startswith("io_uring"):
         _ring()
     _direct(tmp_path)
-    os.truncate(some[1].path, PAYLOAD + 8 * KIB)
+    os.truncate(some[1].path, 8 * KIB)
     row = next(row for row in rows.rows() if row.name == name)
     reader = row.reader(some)
     try:
@@ -187,15 +190,14 @@ def test_cold_is_seen(tmp_path: Path) -> None:
     if System().place(str(tmp_path)).memory:
         pytest.skip("probed the temporary directory: it lies in memory")
     with Objects(str(tmp_path / "objects"), 256 * KIB, 2) as made:
-        paths = [one.path for one in made]
         row = rows.rows()[1]
         row.cool(made)
-        assert rows.resident(paths) == (0, 2 * (256 * KIB + PAYLOAD))
-        np.load(made[0].path)
-        here, _ = rows.resident(paths)
-        assert 256 * KIB <= here <= 256 * KIB + 2 * PAYLOAD + 128 * KIB
+        assert row.residency(made) == (0, 2 * (256 + 4) * KIB), "the header makes a page more"
+        np.load(made[0].npy)
+        here, _ = row.residency(made)
+        assert 256 * KIB <= here < 512 * KIB
         row.cool(made)
-        assert rows.resident(paths)[0] == 0
+        assert row.residency(made)[0] == 0
 
 
 def test_looking_brings_nothing_in(tmp_path: Path) -> None:
@@ -221,179 +223,6 @@ def test_memory_is_never_cold() -> None:
         shutil.rmtree(path, ignore_errors=True)
     one = Pass([Op(0, 1, 2, 3)], 4096, 10, 1, 0, 0, 1.0, Counters(1, 4096, 0, 0, 0), 10)
     assert figures.result("x", 4096, 1, False, 0, [one]).cold is False
-
-
-# ---- place ----
-
-
-def _system(folder: Path, mounts: str, devices: dict[str, str]) -> System:
-    """devices: number -> path below /sys/devices; a path with two names is a partition's."""
-    for number, path in devices.items():
-        real = folder / "sys/devices" / path
-        real.mkdir(parents=True, exist_ok=True)
-        block = real
-        if "/" in path:
-            (real / "partition").write_text("1\n")
-            block = real.parent
-        for link, to in (
-            (f"dev/block/{number}", real), (f"block/{block.name}", block), (f"class/block/{real.name}", real)
-        ):  # fmt: skip
-            where = folder / "sys" / link
-            where.parent.mkdir(parents=True, exist_ok=True)
-            if not where.exists():
-                where.symlink_to(to)
-    (folder / "mounts").write_text(mounts)
-    return System(str(folder / "sys"), str(folder / "mounts"))
-
-
-def _below(folder: Path, device: str, *parts: str) -> None:
-    slaves = folder / "sys/devices" / device / "slaves"
-    slaves.mkdir(parents=True)
-    for part in parts:
-        (slaves / part).symlink_to(folder / "sys/class/block" / part)
-
-
-def test_a_partition_of_an_nvme_device(tmp_path: Path) -> None:
-    system = _system(tmp_path, f"1 0 259:1 / {tmp_path} rw,noatime - xfs /dev/nvme0n1p1 rw\n", {"259:1": "nvme0n1/p1"})
-    model = tmp_path / "sys/devices/nvme0n1/device"
-    model.mkdir()
-    (model / "model").write_text("Fast One   \n")
-    place = system.place(str(tmp_path))
-    assert (place.filesystem, place.device, place.options) == ("xfs", "nvme0n1", "rw,noatime")
-    assert place.title == "NVMe nvme0n1 (Fast One)"
-
-
-def test_a_device_that_is_no_nvme_has_its_own_name(tmp_path: Path) -> None:
-    system = _system(tmp_path, f"1 0 254:0 / {tmp_path} rw - ext4 /dev/vda rw\n", {"254:0": "vda"})
-    assert system.place(str(tmp_path)).title == "vda"
-
-
-def test_what_is_made_of_others_names_them(tmp_path: Path) -> None:
-    devices = {"253:0": "dm-0", "259:0": "nvme0n1", "259:1": "nvme1n1", "8:1": "sda/sda1"}
-    system = _system(tmp_path, f"1 0 253:0 / {tmp_path} rw - ext4 /dev/mapper/x rw\n", devices)
-    _below(tmp_path, "dm-0", "nvme0n1", "nvme1n1")
-    assert system.place(str(tmp_path)).title == "NVMe dm-0 on nvme0n1, nvme1n1"
-    (tmp_path / "sys/devices/dm-0/slaves/sda1").symlink_to(tmp_path / "sys/class/block/sda1")
-    assert system.place(str(tmp_path)).title == "dm-0 on nvme0n1, nvme1n1, sda", "one of them is no nvme"
-
-
-@pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
-def test_memory_is_called_memory(tmp_path: Path, kind: str) -> None:
-    place = _system(tmp_path, f"1 0 0:30 / {tmp_path} rw - {kind} none rw\n", {}).place(str(tmp_path))
-    assert place.memory and place.title == MEMORY
-
-
-def test_a_ram_disk_is_memory(tmp_path: Path) -> None:
-    system = _system(tmp_path, f"1 0 1:0 / {tmp_path} rw - ext4 /dev/ram0 rw\n", {"1:0": "ram0"})
-    assert system.place(str(tmp_path)).title == MEMORY
-
-
-def test_an_overlay_is_what_its_upper_directory_is(tmp_path: Path) -> None:
-    def title(below: str) -> str:
-        mounts = (
-            f"1 0 0:40 / /over rw - {below}\n"
-            f"2 0 0:41 / {tmp_path} rw - overlay overlay rw,lowerdir=/a,upperdir=/over/up,workdir=/over/work\n"
-        )
-        return _system(tmp_path, mounts, {}).place(str(tmp_path)).title
-
-    assert title("tmpfs none rw") == MEMORY
-    assert title("ext4 /dev/vda rw") == "overlay, no block device"
-
-
-def test_the_deepest_and_last_mount_counts(tmp_path: Path) -> None:
-    inner = tmp_path / "a b"
-    inner.mkdir()
-    named = str(inner).replace(" ", "\\040")
-    system = _system(
-        tmp_path,
-        f"1 0 254:0 / / rw - ext4 /dev/vda rw\n2 0 0:9 / {named} rw - ext4 /dev/vda rw\n"
-        f"3 0 0:8 / {named} rw - tmpfs x rw\n4 0 0:7 / {named}x rw - ramfs x rw\n",
-        {"254:0": "vda"},
-    )
-    assert system.place(str(inner)).filesystem == "tmpfs"
-    assert system.place(str(tmp_path)).title == "vda"
-    with pytest.raises(FileNotFoundError):
-        system.place(str(tmp_path / "none"))
-
-
-def test_counters_of_a_device(tmp_path: Path) -> None:
-    system = _system(tmp_path, "", {"254:0": "vda"})
-    assert system.counters("vda") is None and system.counters("") is None
-    path = tmp_path / "sys/devices/vda/stat"
-    path.write_text("  10 1 100 5 20 2 8 7 0 50 60 0 0 0 0 0 0\n")
-    before = system.counters("vda")
-    path.write_text("  14 1 180 9 20 2 10 7 0 50 80 0 0 0 0 0 0\n")
-    after = system.counters("vda")
-    assert before is not None and after is not None
-    assert after.since(before) == Counters(reads=4, nbytes=80 * 512, read_ms=4, written=1024, queue_ms=20)
-
-
-# ---- arithmetic ----
-
-
-def test_a_spread_is_the_nearest_rank() -> None:
-    ordered = list(range(1, 201))
-    random.Random(2).shuffle(ordered)
-    assert figures.spread(ordered) == figures.Spread(100, 190, 198, 200)
-    assert figures.spread([7]) == figures.Spread(7, None, None, 7)
-    assert figures.spread(range(20)).p95 == 18 and figures.spread(range(20)).p99 is None
-    assert figures.spread(range(19)).p95 is None and figures.spread(range(100)).p99 == 98
-
-
-def _pass(wall: int, cpu: int, total: int, **more: Any) -> Pass:
-    """A GiB in four operations."""
-    ops = [Op(0, 10, 10 + total // 2, total)] * 4
-    fields = {"minor": 2, "major": 2, "resident": 0.0, "device": None, **more}
-    return Pass(ops, 1 << 30, wall, cpu, **fields)
-
-
-def test_a_result() -> None:
-    device = Counters(reads=1000, nbytes=1 << 30, read_ms=500, written=1 << 29, queue_ms=4000)
-    passes = [
-        _pass(10**9, 10**9, 100, device=device, device_wall=2 * 10**9),
-        _pass(2 * 10**9, 3 * 10**9, 200, device=device, device_wall=2 * 10**9, resident=0.005),
-        _pass(4 * 10**9, 2 * 10**9, 300, device=device, device_wall=10**9),
-    ]
-    one = figures.result("x", 1 << 28, 4, True, 2, passes)
-    assert (one.gib_s, one.cpu_s_gib, one.faults, one.copies) == (0.5, 2.0, 1.0, 2)
-    assert (one.operations, one.rounds, one.cpu_ns) == (12, 3, 5 * 10**8)
-    assert one.total == figures.Spread(200, None, None, 300)
-    assert one.device == figures.Spread(100, None, None, 150)
-    assert one.host == figures.Spread(100, None, None, 150)
-    assert (one.queue, one.request_ms, one.from_device, one.others) == (2.0, 0.5, 1.0, 0.5)
-    assert one.resident == 0.005 and one.cold
-
-
-def test_what_is_not_cold() -> None:
-    def of(resident: float | None, read: float | None) -> bool | None:
-        device = None if read is None else Counters(1, round(read * (1 << 30)), 0, 0, 0)
-        made = _pass(1, 1, 20, resident=resident, device=device, device_wall=1)
-        return figures.result("x", 1, 1, False, 0, [_pass(1, 1, 20), made]).cold
-
-    assert of(0.0, 1.0) is True and of(0.0, 0.96) is True
-    assert of(0.0, 0.94) is False, "not all came from the device"
-    assert of(0.02, 1.0) is False, "some was in the page cache"
-    assert of(0.0, None) is None, "the device does not say"
-    assert of(0.02, None) is False
-
-
-def test_ratios_are_those_of_the_rounds() -> None:
-    ours_, base = [_pass(100, 10, 50), _pass(400, 40, 50), _pass(100, 10, 50)], [
-        _pass(200, 100, 100), _pass(400, 100, 100), _pass(400, 100, 100)
-    ]  # fmt: skip
-    found = figures.ratios(ours_, base)
-    assert found == {"gib_s": 2.0, "cpu": 0.1, "total": 0.5}
-    assert figures.ratios(base, base) == {"gib_s": 1.0, "cpu": 1.0, "total": 1.0}
-    assert figures.of_fio(ours_, base) == 2.0
-    without = [dataclasses.replace(one, ops=[]) for one in base]
-    assert set(figures.ratios(ours_, without)) == {"gib_s", "cpu"}
-
-
-def test_host_and_device_are_total() -> None:
-    source = random.Random(3)
-    for _ in range(1000):
-        op = Op(*(source.randrange(1 << 62) for _ in range(4)))
-        assert op.host + op.device == op.total
 
 
 # ---- threads and rounds ----
@@ -438,7 +267,7 @@ class _Row(rows.Row):
         return 0, 1
 
 
-FAKES = [objects.Object("", 100, 0)] * 10
+FAKES = [objects.Object("", "", 100, 0)] * 10
 
 
 @pytest.mark.parametrize("depth", [1, 3, 10, 16])
@@ -642,7 +471,7 @@ def test_fio_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, some: Obje
     ("size", "chunk", "depth", "batch"), [(64 * KIB, 64 * KIB, 1, 1), (4 * MIB, MIB, 4, 4), (64 * MIB, MIB, 32, None)]
 )
 def test_fio_has_the_same_pattern(size: int, chunk: int, depth: int, batch: int | None) -> None:
-    words = fio.Fio("/a:b", 1.0).command([objects.Object("", size, 0)] * 8, 4)
+    words = fio.Fio("/a:b", 1.0).command([objects.Object("", "", size, 0)] * 8, 4)
     assert {f"--bs={chunk}", f"--iodepth={depth}", "--numjobs=4", f"--size={2 * size}"} <= set(words)
     assert {"--direct=1", "--fixedbufs=1", "--registerfiles=1", "--ioengine=io_uring"} <= set(words)
     assert (f"--iodepth_batch_submit={batch}" in words) == (batch is not None)
@@ -682,40 +511,55 @@ def test_a_real_fio(tmp_path: Path) -> None:
 # ---- the command ----
 
 
-def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_is_measured(tmp_path: Path) -> None:
     _ring()
     _direct(tmp_path)
-    path = tmp_path / "disk.json"
-    chosen = ["--sizes", "4KiB,64KiB", "--depths", "1,2", "--verify", "all", "--json", str(path)]
-    assert main(["disk", "--dir", str(tmp_path), "--quick", *chosen]) == 0
-    assert not list(tmp_path.glob("moorage-bench-*")), "what was made is removed"
-    content = json.loads(path.read_text())
-    found = {(one["row"], one["size"], one["depth"], one["verify"]): one for one in content["results"]}
-    names = [row.name for row in rows.rows()]
-    for size in (4 * KIB, 64 * KIB):
-        for depth in (1, 2):
+    sizes, depths, names = (4 * KIB, 64 * KIB), (1, 2), [row.name for row in rows.rows()]
+    place = System().place(str(tmp_path))
+    plan = command.Plan(str(tmp_path), sizes, depths, pairs=1, least=0, fio_seconds=0.1, verify_all=True)
+    measured = command.measure(plan, place)
+    assert not list(tmp_path.iterdir()), "what was made is removed"
+    found = {(one.row, one.size, one.depth, one.verify): one for one in measured.results}
+    for size in sizes:
+        assert measured.read_pass[size] > 0
+        for depth in depths:
             for name in names:
-                assert (name, size, depth, False) in found
-                assert name == rows.NOTHING or found[name, size, depth, True]["verified"] > 0
-    copied = found[rows.LOAD_AND_COPY, 64 * KIB, 1, False]
-    assert copied["ratios"]["gib_s"] == copied["ratios"]["cpu"] == copied["ratios"]["total"] == 1
-    assert copied["copies"] == 2 and found[rows.DIRECT, 64 * KIB, 1, False]["copies"] == 0
-    assert found[rows.DIRECT, 64 * KIB, 1, False]["faults"] < 1, "the buffer is used again"
+                assert found[name, size, depth, False].operations == 16
+                assert name == rows.NOTHING or (found[name, size, depth, True].verified or 0) > 0
+    copied, direct = found[rows.LOAD_AND_COPY, 64 * KIB, 1, False], found[rows.DIRECT, 64 * KIB, 1, False]
+    assert copied.ratios["gib_s"] == copied.ratios["cpu"] == copied.ratios["total"] == 1
+    assert (copied.copies, direct.copies) == (2, 0)
+    assert direct.faults < 1, "the buffer is used again"
     for one in found.values():
-        assert set(one["ratios"]) <= {"gib_s", "cpu", "total", "of_fio"}
-        assert one["total"] is None or one["total"]["p50"] >= one["device"]["p50"]
-    assert set(content["definitions"]) >= set(names)
+        assert set(one.ratios) <= {"gib_s", "cpu", "total", "of_fio"}
+        if one.total is not None and one.device is not None and one.host is not None:
+            assert max(one.device.worst, one.host.worst) <= one.total.worst
+    if not place.memory and place.device:
+        assert all(one.cold for key, one in found.items() if key[0] != rows.NOTHING)
+    assert set(measured.definitions) >= set(names)
+
+
+def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_MOST_OBJECTS", 8)
+    path = tmp_path / "disk.json"
+    chosen = ["--sizes", "64KiB", "--depths", "2", "--only", "np.load,buffered,(nothing)", "--json", str(path)]
+    assert main(["disk", "--dir", str(tmp_path), "--quick", *chosen]) == 0
+    assert list(tmp_path.iterdir()) == [path], "what was made is removed"
+    content = json.loads(path.read_text())
+    names = [rows.LOAD_AND_COPY, rows.LOAD, rows.BUFFERED, rows.NOTHING]
+    assert [one["row"] for one in content["results"]] == names
+    assert all(one["total"]["p50"] > 0 for one in content["results"])
     place = System().place(str(tmp_path))
     assert content["machine"]["device"] == place.title
-    if not place.memory and place.device:
-        assert all(one["cold"] for key, one in found.items() if key[0] != rows.NOTHING)
+    assert content["machine"]["command"].startswith("moorage bench disk --dir")
     out = capsys.readouterr().out
-    for text in (*names, *show.MEANINGS, *content["missing"]):
+    for text in (*names, *content["definitions"].values(), *show.MEANINGS, *content["missing"], "64 KiB, 2 at a time"):
         assert text in out
-    assert ("NVMe" in out) == all(part.startswith("nvme") for part in place.parts or ("",))
+    assert ("NVMe" in out) == (bool(place.parts) and all(part.startswith("nvme") for part in place.parts))
 
 
-def test_memory_is_labelled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_is_labelled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_MOST_OBJECTS", 8)
     if not os.path.isdir("/dev/shm") or not System().place("/dev/shm").memory:
         pytest.skip("probed /dev/shm: it is not in memory")
     assert main(["disk", "--dir", "/dev/shm", "--quick", "--sizes", "64KiB", "--depths", "1", "--only", "np.load"]) == 0
@@ -762,27 +606,3 @@ def test_each_thread_has_an_equal_share(depths: list[int]) -> None:
     for size in (4 * KIB, MIB, 256 * MIB):
         assert plan.count(size) >= 8
         assert all(plan.count(size) % depth == 0 for depth in depths)
-
-
-def test_without_numbers_nothing_is_shown() -> None:
-    """What was not asked of a row stays empty: no zero that nobody has measured."""
-    one = Result("fio", 4096, 1, False, 0, 2, gib_s=1.0, cpu_s_gib=0.1, cpu_ns=0, faults=0, copies=0)
-    measured = figures.Measured([one])
-    (_, cost, times, *_) = show.tables({}, measured)
-    shown = {name: text for name, text in zip(cost.columns, cost.rows[0]) if text}
-    assert shown == {
-        "path": "fio", "verify": "off", "GiB/s": "1.00", "CPU s/GiB": "0.100", "copies": "0", "depth": "1",
-        "cold": "unknown",
-    }  # fmt: skip
-    assert not times.rows
-
-
-def test_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    measured = figures.Measured()
-    for depth in (1, 4):
-        for size in (4096, 65536):
-            passes = [_pass(10**9, 10**9, 100)]
-            measured.results += [figures.result(name, size, depth, False, 0, passes) for name in ("a", rows.NOTHING)]
-    show.write_plot(str(tmp_path / "disk.png"), measured)
-    assert (tmp_path / "disk.png").read_bytes().startswith(b"\x89PNG")

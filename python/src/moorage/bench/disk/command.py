@@ -22,7 +22,7 @@ from ..report import show, size
 from . import figures, ours
 from .figures import Measured
 from .fio import Fio
-from .objects import PAYLOAD, Objects, content
+from .objects import BLOCK, Objects, content
 from .place import Place, System
 from .rounds import Rounds, Side
 from .rows import LOAD_AND_COPY, Row, read_pass, rows
@@ -33,8 +33,8 @@ _SIZES = (64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 16 * _MIB, 64 * _MIB, 256 * _MI
 _QUICK_SIZES = (64 * _KIB, _MIB, 16 * _MIB)
 _DEPTHS, _QUICK_DEPTHS = (1, 4, 16), (1, 4)
 _MOST_OBJECTS = 256
-_COPIES = 8
-"""Of an object's bytes, at most on disk: the files, fio's, and two stores with as much again for their room."""
+_COPIES = 6
+"""Of an object's bytes on disk, at most: two files, fio's, and two stores with some room."""
 
 
 class Refused(Exception):
@@ -126,8 +126,8 @@ def _chosen(options: argparse.Namespace) -> tuple[list[int], list[int]]:
     sizes = [_parse.size(text.strip(), "--sizes") for text in options.sizes.split(",")] if options.sizes else []
     if any(n >= 1 << 31 for n in sizes):
         raise Refused("--sizes: one call of the kernel reads less than 2 GiB")
-    if any(n % PAYLOAD for n in sizes):
-        raise Refused(f"--sizes: each must be a multiple of {PAYLOAD} bytes, for O_DIRECT reads whole blocks")
+    if any(n % BLOCK for n in sizes):
+        raise Refused(f"--sizes: each must be a multiple of {BLOCK} bytes, for O_DIRECT reads whole blocks")
     try:
         depths = [int(text) for text in options.depths.split(",")] if options.depths else []
     except ValueError:
@@ -249,6 +249,5 @@ def _facts(place: Place, argv: Sequence[str], plan: Plan, took: float) -> dict[s
         "load": f"{facts['load']:.1f}",
         "command": " ".join(["moorage bench disk", *argv]),
         "rounds": f"{plan.pairs} forwards, {plan.pairs} in the opposite order, after one that is not kept",
-        "payload": f"from byte {PAYLOAD} of its file",
         "took": f"{took:.0f} s",
     }

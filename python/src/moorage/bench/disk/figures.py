@@ -103,6 +103,8 @@ class Result:
     total: Spread | None = None
     device: Spread | None = None
     host: Spread | None = None
+    host_share: float | None = None
+    """Of the total time of all operations."""
     copy: int | None = None
     """Median nanoseconds, a part of host."""
     verified: int | None = None
@@ -157,6 +159,7 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
         found.total = spread([op.total for op in ops])
         found.device = spread([op.device for op in ops])
         found.host = spread([op.host for op in ops])
+        found.host_share = sum(op.host for op in ops) / max(sum(op.total for op in ops), 1)
         found.copy = round(statistics.median(op.copy for op in ops))
         found.verified = round(statistics.median(op.verify for op in ops))
     known = [one.resident for one in passes if one.resident is not None]

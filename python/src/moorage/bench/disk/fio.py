@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import threads
-from .objects import Object, content
-from .rows import CHUNK, FLYING, Row, drop, resident
+from .objects import BLOCK, Object, content
+from .rows import CHUNK, FLYING, Row
 
 NAME = "fio"
 HOW = "apt install fio, or dnf install fio"
-_ALIGNED = 4096
 
 
 class Fio(Row):
@@ -36,8 +35,8 @@ class Fio(Row):
         return None if shutil.which("fio") else f"not installed ({HOW}): no share of fio is shown"
 
     def prepare(self, objects: Sequence[Object]) -> None:
-        if objects[0].size % _ALIGNED:
-            raise ValueError(f"fio reads whole blocks of {_ALIGNED} bytes with O_DIRECT")
+        if objects[0].size % BLOCK:
+            raise ValueError(f"fio reads whole blocks of {BLOCK} bytes with O_DIRECT")
         if self.made == len(objects) * objects[0].size:
             return
         self.done()
@@ -49,11 +48,8 @@ class Fio(Row):
             os.fsync(file.fileno())
         self.made = len(objects) * objects[0].size
 
-    def cool(self, objects: Sequence[Object]) -> None:
-        drop([self._file])
-
-    def residency(self, objects: Sequence[Object]) -> tuple[int, int]:
-        return resident([self._file])
+    def files(self, objects: Sequence[Object]) -> list[str]:
+        return [self._file]
 
     def command(self, objects: Sequence[Object], depth: int) -> list[str]:
         """As it can be run by hand."""

@@ -1,38 +1,28 @@
-"""The objects that everybody reads: .npy files whose payload begins on a page, so that all paths can use them."""
+"""The objects that everybody reads, each as a plain file and as the .npy file that np.save makes of the same bytes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import cold
-
-PAYLOAD = 4096
-"""Where it begins in a file."""
+BLOCK = 4096
+"""What O_DIRECT reads are a multiple of. (The payload of a .npy file begins at byte 128: no block of it is aligned.)"""
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Object:
     path: str
+    """The bytes and nothing else."""
+    npy: str
     size: int
-    """Bytes of the payload."""
     crc: int
-    """zlib.crc32 of it."""
-
-
-def header(size: int) -> bytes:
-    """That of a .npy file with one dimension of bytes, filled up to a page: the format lets it be that long."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({size},), }}".encode()
-    magic = b"\x93NUMPY\x02\x00"
-    room = PAYLOAD - len(magic) - 4
-    return magic + struct.pack("<I", room) + text.ljust(room - 1) + b"\n"
+    """zlib.crc32 of the bytes."""
 
 
 def content(size: int, number: int) -> bytes:
@@ -52,21 +42,21 @@ class Objects(Sequence[Object]):
         try:
             for i in range(count):
                 self._all.append(self._make(i))
-            _sync(folder)
+            files = [path for one in self._all for path in (one.path, one.npy)]
+            for path in (*files, folder):  # when all are written: each for itself would cost a commit
+                _sync(path)
         except BaseException:
             self.close()
             raise
 
     def _make(self, i: int) -> Object:
         data = content(self.size, i)
-        path = os.path.join(self.folder, f"{i}.npy")
-        with open(path, "xb", buffering=0) as file:
-            for part in (memoryview(header(self.size)), memoryview(data)):
-                while len(part):
-                    part = part[file.write(part) :]
-            os.fsync(file.fileno())
-            cold.drop(file.fileno())
-        return Object(path, self.size, zlib.crc32(data))
+        path = os.path.join(self.folder, f"{i}.bin")
+        with open(path, "xb") as file:
+            file.write(data)
+        npy = os.path.join(self.folder, f"{i}.npy")
+        np.save(npy, np.frombuffer(data, np.uint8))
+        return Object(path, npy, self.size, zlib.crc32(data))
 
     def __getitem__(self, i: int) -> Object:  # type: ignore[override]
         return self._all[i]
@@ -87,8 +77,8 @@ class Objects(Sequence[Object]):
         self.close()
 
 
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

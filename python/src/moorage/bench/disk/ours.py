@@ -14,7 +14,7 @@ from ...store import Store
 from . import threads
 from .figures import Op
 from .objects import Object, content
-from .rows import Reader, Row, Stamped, drop, resident
+from .rows import Reader, Row, Stamped
 
 INTO, VIEW = "Moorage get_into", "Moorage get_array"
 _DEVICE = "from the first submission to the last completion, as the store has stamped it"
@@ -86,11 +86,8 @@ class Disk(Row):
     def prepare(self, objects: Sequence[Object]) -> None:
         self._kept.fill(objects[0].size, len(objects))
 
-    def cool(self, objects: Sequence[Object]) -> None:
-        drop(self._kept.files())
-
-    def residency(self, objects: Sequence[Object]) -> tuple[int, int]:
-        return resident(self._kept.files())
+    def files(self, objects: Sequence[Object]) -> list[str]:
+        return self._kept.files()
 
     def run(self, objects: Sequence[Object], depth: int, check: bool) -> threads.Ran:
         ran = super().run(objects, depth, check)

@@ -14,7 +14,7 @@ from typing import Any, Callable
 import numpy as np
 
 from . import cold, threads, uring
-from .objects import PAYLOAD, Object
+from .objects import Object
 
 CHUNK = 1 << 20
 FLYING = 32
@@ -83,11 +83,15 @@ class Row:
 
     def cool(self, objects: Sequence[Object]) -> None:
         """Before each pass: from now on everything is on the device alone."""
-        drop([one.path for one in objects])
+        drop(self.files(objects))
+
+    def files(self, objects: Sequence[Object]) -> list[str]:
+        """Those that will be read."""
+        return [one.path for one in objects]
 
     def residency(self, objects: Sequence[Object]) -> tuple[int, int]:
         """Bytes in the page cache, and all bytes, of the files that will be read."""
-        return resident([one.path for one in objects])
+        return resident(self.files(objects))
 
     def reader(self, objects: Sequence[Object]) -> threads.Reader:
         return self._reader(objects)
@@ -123,7 +127,7 @@ def resident(paths: Sequence[str]) -> tuple[int, int]:
 
 class _Load(Reader):
     def read(self, i: int) -> Stamped:
-        path = self.objects[i].path
+        path = self.objects[i].npy
         t1 = monotonic_ns()
         self.data = np.load(path)
         return t1, monotonic_ns(), 0
@@ -134,7 +138,7 @@ class _Load(Reader):
 
 class _LoadAndCopy(_Load):
     def read(self, i: int) -> Stamped:
-        path = self.objects[i].path
+        path = self.objects[i].npy
         t1 = monotonic_ns()
         loaded = np.load(path)
         t2 = monotonic_ns()
@@ -171,7 +175,7 @@ class _Open(Reader):
 class _Mapped(_Open):
     def read(self, i: int) -> Stamped:
         size = self.objects[i].size
-        self.map = mmap.mmap(self.files[i], size, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAYLOAD)
+        self.map = mmap.mmap(self.files[i], size, mmap.MAP_SHARED, mmap.PROT_READ)
         self.data = np.frombuffer(self.map, np.uint8)
         at = self.data.ctypes.data
         t1 = monotonic_ns()
@@ -197,7 +201,7 @@ class _Buffered(_Open):
         fd, size, at = self.files[i], self.objects[i].size, 0
         t1 = monotonic_ns()
         while at < size:
-            n = os.preadv(fd, [self.data[at:size]], PAYLOAD + at)
+            n = os.preadv(fd, [self.data[at:size]], at)
             if n == 0:
                 raise EOFError(f"{self.objects[i].path} ends {size - at} bytes before the object")
             at += n
@@ -230,7 +234,7 @@ class _Uring(_Direct):
     def read(self, i: int) -> Stamped:
         assert self.ring is not None
         size = self.objects[i].size
-        return (*self.ring.read(i, PAYLOAD, size, self.chunk(size)), 0)
+        return (*self.ring.read(i, 0, size, self.chunk(size)), 0)
 
     def close(self) -> None:
         if self.ring is not None:
@@ -246,6 +250,11 @@ class _UringAll(_Uring):
         return CHUNK
 
 
+class _LoadRow(Row):
+    def files(self, objects: Sequence[Object]) -> list[str]:
+        return [one.npy for one in objects]
+
+
 class _Nothing(Reader):
     def read(self, i: int) -> Stamped:
         t1 = monotonic_ns()
@@ -253,11 +262,8 @@ class _Nothing(Reader):
 
 
 class _NothingRow(Row):
-    def cool(self, objects: Sequence[Object]) -> None:
-        pass
-
-    def residency(self, objects: Sequence[Object]) -> tuple[int, int]:
-        return 0, 0
+    def files(self, objects: Sequence[Object]) -> list[str]:
+        return []
 
     def run(self, objects: Sequence[Object], depth: int, check: bool) -> threads.Ran:
         return replace(super().run(objects, depth, check=False), nbytes=0)
@@ -278,8 +284,8 @@ def read_pass(data: bytes) -> int:
 def rows() -> list[Row]:
     """Those that need nothing but a kernel and numpy; the one that reads nothing is what measuring takes."""
     return [
-        Row(LOAD_AND_COPY, 2, "np.load: open, header, read; np.array is host, as copy", _LoadAndCopy),
-        Row(LOAD, 1, "np.load: open, header, read into fresh memory", _Load),
+        _LoadRow(LOAD_AND_COPY, 2, "np.load: open, header, read; np.array is host, as copy", _LoadAndCopy),
+        _LoadRow(LOAD, 1, "np.load: open, header, read into fresh memory", _Load),
         Row(MAPPED, 0, "reading the mapped bytes once, with the page faults; mapping is host", _Mapped),
         Row(BUFFERED, 1, "the preadv calls, into a reused buffer", _Buffered),
         Row(DIRECT, 0, "one preadv call; the drive writes into the reused buffer", _Direct),

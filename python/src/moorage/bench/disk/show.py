@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..report import Table, duration, size
+from . import aims
 from .figures import COLD, WARM, Measured, Result, Spread
 from .rows import NOTHING
 
@@ -45,6 +46,7 @@ MEANINGS = {
 
 
 def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
+    rows: list[Sequence[str]]
     shown = [Table("Machine", ("", ""), [(name, str(value)) for name, value in facts.items()], left=2)]
     for key in dict.fromkeys((one.size, one.depth) for one in measured.results):
         results = [one for one in measured.results if (one.size, one.depth) == key]
@@ -53,8 +55,10 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
         timed = [_times(one) for one in results if one.total is not None]
         shown.append(Table(f"{title}: times", _TIMES, timed, left=2))
     if measured.read_pass:
-        rows: list[Sequence[str]] = [(size(n), f"{cost:.3f}") for n, cost in measured.read_pass.items()]
+        rows = [(size(n), f"{cost:.3f}") for n, cost in measured.read_pass.items()]
         shown.append(Table("Reading the bytes once, in memory", ("size", "CPU s/GiB"), rows))
+    rows = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims.judge(measured)]
+    shown.append(Table("Aims, worst case", ("aim", "limit", "measured", "verdict"), rows, left=4))
     shown.append(Table("What counts as device", ("", ""), list(measured.definitions.items()), left=2))
     shown.append(Table("Columns", ("", ""), list(MEANINGS.items()), left=2))
     if measured.missing:
@@ -114,8 +118,9 @@ def _cold(one: Result) -> str:
 
 
 def write_json(path: str, facts: dict[str, Any], measured: Measured) -> None:
+    judged = [asdict(aim) for aim in aims.judge(measured)]
     results = [{**asdict(one), "cold": one.cold} for one in measured.results]
-    content = {"machine": facts, **asdict(measured), "results": results, "columns": MEANINGS}
+    content = {"machine": facts, **asdict(measured), "results": results, "columns": MEANINGS, "aims": judged}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.write("\n")
@@ -171,4 +176,4 @@ def _split(panel: Any, here: Sequence[Result]) -> None:
     )
     panel.invert_yaxis()
     panel.set(title=f"{size(largest)}: medians, not of the same operation", xlabel="ms")
-    panel.legend(fontsize="small")
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
