@@ -26,6 +26,7 @@ from moorage.bench.disk.figures import Op, Pass  # noqa: E402
 from moorage.bench.disk.objects import Objects  # noqa: E402
 from moorage.bench.disk.place import MEMORY, Counters, System  # noqa: E402
 from moorage.bench.disk.rounds import Rounds, Side  # noqa: E402
+from moorage.bench.register import memory  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -181,6 +182,24 @@ def test_a_ring_says_what_failed(tmp_path: Path) -> None:
             assert memory.tobytes() == path.read_bytes()
         finally:
             ring.close()
+
+
+@pytest.mark.parametrize("pages", [memory.SMALL, memory.THP])
+@pytest.mark.parametrize("size", [64 * KIB, 4 * MIB])
+def test_buffers_are_of_the_pages_that_were_asked_for(pages: str, size: int) -> None:
+    area = rows.buffer(size, pages)
+    try:
+        view = area.view()
+        assert len(view) == size and not view.readonly
+        view[0], view[-1] = 7, 8
+        assert np.frombuffer(view, np.uint8).ctypes.data == area.address
+        huge = memory.has_huge_pages(area)
+        view.release()
+    finally:
+        area.close()
+    if pages == memory.THP and not huge:
+        pytest.skip("probed transparent huge pages: the kernel gives none")
+    assert huge == (pages == memory.THP)
 
 
 # ---- cold ----
@@ -391,7 +410,7 @@ def test_our_rows_read_with_a_store_that_has_nothing_in_memory(
 ) -> None:
     monkeypatch.setattr(ours, "Store", _Store)
     monkeypatch.setattr(_Store, "opened", [])
-    made = ours.rows(str(tmp_path), 4)
+    made = ours.rows(str(tmp_path), 4, memory.THP)
     assert [(row.name, verify) for row, verify in made] == [
         (ours.INTO, False), (ours.VIEW, False), (ours.INTO, True), (ours.VIEW, True)
     ]  # fmt: skip
@@ -411,11 +430,11 @@ def test_our_rows_read_with_a_store_that_has_nothing_in_memory(
 def test_without_a_disk_our_rows_say_so() -> None:
     if "disk" in inspect.signature(moorage.Store.__init__).parameters:
         pytest.skip("probed Store: it has disk=")
-    assert ours.rows("", 1)[0][0].lacking() == "this version's Store has no disk="
+    assert ours.rows("", 1, memory.THP)[0][0].lacking() == "this version's Store has no disk="
 
 
 def test_our_rows_with_a_real_store(tmp_path: Path, some: Objects) -> None:
-    made = ours.rows(str(tmp_path), 4)
+    made = ours.rows(str(tmp_path), 4, memory.THP)
     lacking = made[0][0].lacking()
     if lacking:
         pytest.skip(f"probed {lacking}")

@@ -18,6 +18,7 @@ from typing import Any
 from ... import _parse
 from ...errors import MoorageError
 from .. import machine, plot
+from ..register import memory
 from ..report import show, size
 from . import figures, ours
 from .figures import Measured
@@ -55,6 +56,8 @@ class Plan:
     """Bytes of a pass, at least."""
     fio_seconds: float
     only: Sequence[str] = ()
+    pages: str = memory.THP
+    """Of reused buffers."""
     verify_all: bool = False
     """Every row is checked in a pass of its own as well, not only ours."""
 
@@ -82,6 +85,7 @@ def main(argv: list[str]) -> int:
                 pairs=1 if options.quick else 3, least=(64 if options.quick else 128) * _MIB,
                 fio_seconds=0.3 if options.quick else 1.0,
                 only=[word.strip() for word in options.only.split(",")] if options.only else (),
+                pages=memory.THP if options.pages == "huge" else memory.SMALL,
                 verify_all=options.verify == "all",
             )  # fmt: skip
             _check_room(plan)
@@ -116,6 +120,10 @@ def _arguments() -> argparse.ArgumentParser:
         "--verify", choices=("ours", "all"), default="ours",
         help="whose bytes are checked in passes of their own, beside those that are not: Moorage's, by its checksums "
         "(default), or everybody's, by zlib.crc32",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pages", choices=("huge", "small"), default="huge",
+        help="of the buffers that are used again, fio's among them: transparent huge pages (default) or 4 KiB",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="writes all figures")
     parser.add_argument("--plot", metavar="FILE", help="draws them, as .png, .svg or .pdf; needs moorage[bench]")
@@ -194,11 +202,11 @@ def measure(plan: Plan, place: Place) -> Measured:
 
 
 def _sides(plan: Plan, measured: Measured) -> list[Side]:
-    all_rows = [(row, False) for row in rows()]
+    all_rows = [(row, False) for row in rows(plan.pages)]
     if plan.verify_all:
         all_rows += [(row, True) for row, _ in all_rows[:-1]]
-    all_rows += ours.rows(plan.folder, max(plan.depths))
-    all_rows.append((Fio(plan.folder, plan.fio_seconds), False))
+    all_rows += ours.rows(plan.folder, max(plan.depths), plan.pages)
+    all_rows.append((Fio(plan.folder, plan.fio_seconds, huge=plan.pages == memory.THP), False))
     found = []
     for row, verify in all_rows:
         if not plan.wants(row):
@@ -238,6 +246,13 @@ def _read_pass(n: int) -> float:
     return best / 1e9 / (repeat * n / (1 << 30))
 
 
+def _pages(kind: str) -> str:
+    with memory.area(kind, 4 * _MIB, touched=True) as one:
+        if kind == memory.THP and not memory.has_huge_pages(one):
+            return f"{memory.SMALL}: the kernel gave no huge ones (/sys/kernel/mm/transparent_hugepage/enabled)"
+    return kind
+
+
 def _facts(place: Place, argv: Sequence[str], plan: Plan, took: float) -> dict[str, Any]:
     facts = machine.facts()
     wanted: dict[str, Any] = {name: facts[name] for name in ("cpu", "cores", "kernel", "python", "numpy", "moorage")}
@@ -248,6 +263,7 @@ def _facts(place: Place, argv: Sequence[str], plan: Plan, took: float) -> dict[s
         "memory": f"{facts['memory'] / (1 << 30):.0f} GiB",
         "load": f"{facts['load']:.1f}",
         "command": " ".join(["moorage bench disk", *argv]),
+        "reused buffers": _pages(plan.pages),
         "rounds": f"{plan.pairs} forwards, {plan.pairs} in the opposite order, after one that is not kept",
         "took": f"{took:.0f} s",
     }

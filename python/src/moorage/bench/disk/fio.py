@@ -25,10 +25,11 @@ class Fio(Row):
     It gives throughput and CPU, no latency of objects: fio knows chunks.
     """
 
-    def __init__(self, folder: str, seconds: float) -> None:
+    def __init__(self, folder: str, seconds: float, huge: bool = True) -> None:
         super().__init__(NAME, 0, "fio reports no time of whole objects", lambda objects: None)  # type: ignore[arg-type, return-value]
         self._file = os.path.join(folder, "fio.bin")
         self._seconds = seconds
+        self._environment = {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={int(huge)}"}
         self.made = 0
 
     def lacking(self) -> str | None:
@@ -52,7 +53,7 @@ class Fio(Row):
         return [self._file]
 
     def command(self, objects: Sequence[Object], depth: int) -> list[str]:
-        """As it can be run by hand."""
+        """As it can be run by hand. Its memory is of the pages that the C library's allocator is told to ask for."""
         size = objects[0].size
         chunk, share = min(CHUNK, size), len(objects) // depth * size
         # A whole object's chunks at once; one that has more than may fly is a stream of them.
@@ -69,6 +70,7 @@ class Fio(Row):
     def run(self, objects: Sequence[Object], depth: int, check: bool) -> threads.Ran:
         done = subprocess.run(
             self.command(objects, depth), capture_output=True, text=True, timeout=60 + 10 * self._seconds,
+            env={**os.environ, **self._environment},
         )  # fmt: skip
         if done.returncode != 0:
             raise OSError(f"fio ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")

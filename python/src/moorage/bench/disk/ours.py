@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
-import mmap
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Callable
 
 from ...store import Store
 from . import threads
 from .figures import Op
 from .objects import Object, content
-from .rows import Reader, Row, Stamped
+from .rows import Reader, Row, Stamped, buffer
 
 INTO, VIEW = "Moorage get_into", "Moorage get_array"
 _DEVICE = "from the first submission to the last completion, as the store has stamped it"
@@ -125,14 +124,12 @@ def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
 class _Into(Reader):
     """Into memory that is used again, and whose pages are there."""
 
-    def __init__(self, store: Any, objects: Sequence[Object]) -> None:
+    def __init__(self, store: Any, objects: Sequence[Object], pages: str) -> None:
         super().__init__(objects)
         self._store = store
         self._keys = [str(i) for i in range(len(objects))]
-        self._memory = mmap.mmap(-1, max(one.size for one in objects))
-        self._byte = ctypes.c_char.from_buffer(self._memory)
-        ctypes.memset(ctypes.addressof(self._byte), 0, len(self._memory))
-        self.data = memoryview(self._memory)
+        self._memory = buffer(max(one.size for one in objects), pages)
+        self.data = self._memory.view()
 
     def read(self, i: int) -> Stamped:
         n = self._store.get_into(self._keys[i], self.data)
@@ -142,7 +139,6 @@ class _Into(Reader):
 
     def close(self) -> None:
         self.data.release()
-        del self._byte
         self._memory.close()
 
 
@@ -160,10 +156,15 @@ class _View(Reader):
         self.data = b""
 
 
-def rows(folder: str, depth: int) -> list[tuple[Row, bool]]:
-    """Each twice: without verification, and with; at most `depth` operations at a time."""
+def rows(folder: str, depth: int, pages: str) -> list[tuple[Row, bool]]:
+    """Each twice: without verification, and with; at most `depth` operations at a time.
+
+    pages  the kind of memory that the caller's buffer is of; a view is in the store's own
+    """
     found: list[tuple[Row, bool]] = []
     for verify in (False, True):
         kept = Kept(folder, verify, depth)
-        found += [(Disk(name, kept, reader), verify) for name, reader in ((INTO, _Into), (VIEW, _View))]
+        found += [
+            (Disk(name, kept, reader), verify) for name, reader in ((INTO, partial(_Into, pages=pages)), (VIEW, _View))
+        ]
     return found

@@ -8,11 +8,13 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic_ns, thread_time_ns
 from typing import Any, Callable
 
 import numpy as np
 
+from ..register import memory
 from . import cold, threads, uring
 from .objects import Object
 
@@ -34,6 +36,13 @@ _compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 Stamped = tuple[int, int, int]
 """t1, t2, and nanoseconds of copying afterwards."""
+
+
+def buffer(size: int, pages: str) -> memory.Area:
+    """Memory whose pages are there. A drive takes them one at a time: small ones cost it several times as much."""
+    area = memory.Area(pages, size)
+    area.touch()
+    return area
 
 
 class Reader:
@@ -152,8 +161,9 @@ class _Open(Reader):
 
     flags = os.O_RDONLY
 
-    def __init__(self, objects: Sequence[Object]) -> None:
+    def __init__(self, objects: Sequence[Object], pages: str = memory.THP) -> None:
         super().__init__(objects)
+        self.pages = pages
         self.files: list[int] = []
         try:
             for one in objects:
@@ -191,11 +201,8 @@ class _Buffered(_Open):
     """Into memory that is used again, and whose pages are there."""
 
     def prepare(self) -> None:
-        self.memory = mmap.mmap(-1, max(one.size for one in self.objects))
-        self.data = memoryview(self.memory)
-        self._byte = ctypes.c_char.from_buffer(self.memory)
-        self.address = ctypes.addressof(self._byte)
-        ctypes.memset(self.address, 0, len(self.memory))
+        self.memory = buffer(max(one.size for one in self.objects), self.pages)
+        self.data = self.memory.view()
 
     def read(self, i: int) -> Stamped:
         fd, size, at = self.files[i], self.objects[i].size, 0
@@ -210,10 +217,9 @@ class _Buffered(_Open):
     def close(self) -> None:
         super().close()
         if isinstance(self.data, memoryview):
-            del self._byte
             self.data.release()
-            self.memory.close()
             self.data = b""
+            self.memory.close()
 
 
 class _Direct(_Buffered):
@@ -226,7 +232,7 @@ class _Uring(_Direct):
 
     def prepare(self) -> None:
         super().prepare()
-        self.ring = uring.Ring(self.flying, self.address, len(self.memory), self.files)
+        self.ring = uring.Ring(self.flying, self.memory.address, self.memory.size, self.files)
 
     def chunk(self, size: int) -> int:
         return size
@@ -281,15 +287,18 @@ def read_pass(data: bytes) -> int:
     return thread_time_ns() - begin
 
 
-def rows() -> list[Row]:
-    """Those that need nothing but a kernel and numpy; the one that reads nothing is what measuring takes."""
+def rows(pages: str = memory.THP) -> list[Row]:
+    """Those that need nothing but a kernel and numpy; the one that reads nothing is what measuring takes.
+
+    pages  the kind of memory that reused buffers are of
+    """
     return [
         _LoadRow(LOAD_AND_COPY, 2, "np.load: open, header, read; np.array is host, as copy", _LoadAndCopy),
         _LoadRow(LOAD, 1, "np.load: open, header, read into fresh memory", _Load),
         Row(MAPPED, 0, "reading the mapped bytes once, with the page faults; mapping is host", _Mapped),
-        Row(BUFFERED, 1, "the preadv calls, into a reused buffer", _Buffered),
-        Row(DIRECT, 0, "one preadv call; the drive writes into the reused buffer", _Direct),
-        Row(URING_ONE, 0, _CALL, _Uring),
-        Row(URING_ALL, 0, _CALL, _UringAll),
+        Row(BUFFERED, 1, "the preadv calls, into a reused buffer", partial(_Buffered, pages=pages)),
+        Row(DIRECT, 0, "one preadv call; the drive writes into the reused buffer", partial(_Direct, pages=pages)),
+        Row(URING_ONE, 0, _CALL, partial(_Uring, pages=pages)),
+        Row(URING_ALL, 0, _CALL, partial(_UringAll, pages=pages)),
         _NothingRow(NOTHING, 0, "nothing is read: what measuring itself takes", _Nothing),
     ]

@@ -52,6 +52,11 @@ class Area:
             remedy = "; raise /proc/sys/vm/nr_hugepages" if kind == HUGETLB else ""
             raise Lacking(f"{kind}: {size} bytes: {error.strerror}{remedy}") from None
 
+    def view(self) -> memoryview:
+        """All of it; to be released before `close`."""
+        start = self.address - ctypes.addressof(self._bytes)
+        return memoryview(self._memory)[start : start + self.size]
+
     def touch(self) -> None:
         ctypes.memset(self.address, 1, self.size)
 
