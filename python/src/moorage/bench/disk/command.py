@@ -250,7 +250,7 @@ def _pages(kind: str) -> str:
     with memory.area(kind, 4 * _MIB, touched=True) as one:
         if kind == memory.THP and not memory.has_huge_pages(one):
             return f"{memory.SMALL}: the kernel gave no huge ones (/sys/kernel/mm/transparent_hugepage/enabled)"
-    return kind
+    return "transparent huge pages" if kind == memory.THP else kind
 
 
 def _facts(place: Place, argv: Sequence[str], plan: Plan, took: float) -> dict[str, Any]:

@@ -164,7 +164,6 @@ def rows(folder: str, depth: int, pages: str) -> list[tuple[Row, bool]]:
     found: list[tuple[Row, bool]] = []
     for verify in (False, True):
         kept = Kept(folder, verify, depth)
-        found += [
-            (Disk(name, kept, reader), verify) for name, reader in ((INTO, partial(_Into, pages=pages)), (VIEW, _View))
-        ]
+        found.append((Disk(INTO, kept, partial(_Into, pages=pages)), verify))
+        found.append((Disk(VIEW, kept, _View), verify))
     return found
