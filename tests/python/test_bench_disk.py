@@ -202,6 +202,17 @@ def test_buffers_are_of_the_pages_that_were_asked_for(pages: str, size: int) -> 
     assert huge == (pages == memory.THP)
 
 
+def test_a_mapping_shows_its_reads_as_device(tmp_path: Path) -> None:
+    """Mapping is quick and reads nothing: were that called device, the drive would stand under host."""
+    if System().place(str(tmp_path)).memory:
+        pytest.skip("probed the temporary directory: it lies in memory")
+    row = next(row for row in rows.rows() if row.name == rows.MAPPED)
+    with Objects(str(tmp_path / "objects"), 4 * MIB, 4) as made:
+        row.cool(made)
+        ops = row.run(made, 1, check=False).ops
+    assert sum(op.device for op in ops) > sum(op.total for op in ops) / 2
+
+
 # ---- cold ----
 
 

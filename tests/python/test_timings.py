@@ -106,3 +106,11 @@ def test_a_newer_library_may_know_more_words() -> None:
 
 def test_nothing_has_a_mean() -> None:
     assert timings.Distribution(0, 0, 0, 0, 0, 0, 0, 0).mean == 0
+
+
+def test_the_document_names_tests_that_are_there() -> None:
+    repo = Path(__file__).parents[2]
+    named = set(re.findall(r"`((?:Test|test_)\w+)`", (repo / "docs/timings.md").read_text()))
+    sources = [*repo.glob("core/tier/timing/*_test.go"), *repo.glob("tests/python/test_*.py")]
+    there = {name for path in sources for name in re.findall(r"(?:func|def) (\w+)\(", path.read_text())}
+    assert named and named <= there, named - there
