@@ -554,7 +554,7 @@ def test_everything_is_measured(tmp_path: Path) -> None:
         assert measured.read_pass[size] > 0
         for depth in depths:
             for name in names:
-                assert found[name, size, depth, False].operations == 16
+                assert found[name, size, depth, False].operations == 2 * plan.count(size, depth)
                 assert name == rows.NOTHING or (found[name, size, depth, True].verified or 0) > 0
     copied, direct = found[rows.LOAD_AND_COPY, 64 * KIB, 1, False], found[rows.DIRECT, 64 * KIB, 1, False]
     assert copied.ratios["gib_s"] == copied.ratios["cpu"] == copied.ratios["total"] == 1
@@ -634,5 +634,7 @@ def test_what_does_not_fit_into_memory_is_named(tmp_path: Path, monkeypatch: pyt
 def test_each_thread_has_an_equal_share(depths: list[int]) -> None:
     plan = command.Plan("", [], depths, pairs=1, least=64 * MIB, fio_seconds=1)
     for size in (4 * KIB, MIB, 256 * MIB):
-        assert plan.count(size) >= 8
-        assert all(plan.count(size) % depth == 0 for depth in depths)
+        counts = [plan.count(size, depth) for depth in depths]
+        assert all(count >= 4 and count % depth == 0 for count, depth in zip(counts, depths))
+        assert plan.objects(size) == max(counts)
+        assert size == 256 * MIB or all(count * size >= MIB for count in counts)

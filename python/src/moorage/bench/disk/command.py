@@ -23,7 +23,7 @@ from ..report import show, size
 from . import figures, ours
 from .figures import Measured
 from .fio import Fio
-from .objects import BLOCK, Objects, content
+from .objects import BLOCK, Object, Objects, content
 from .place import Place, System
 from .rounds import Rounds, Side
 from .rows import LOAD_AND_COPY, Row, read_pass, rows
@@ -33,7 +33,7 @@ _KIB, _MIB = 1 << 10, 1 << 20
 _SIZES = (64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 16 * _MIB, 64 * _MIB, 256 * _MIB)
 _QUICK_SIZES = (64 * _KIB, _MIB, 16 * _MIB)
 _DEPTHS, _QUICK_DEPTHS = (1, 4, 16), (1, 4)
-_MOST_OBJECTS = 256
+_FEWEST_OBJECTS, _MOST_OBJECTS = 4, 256
 _COPIES = 6
 """Of an object's bytes on disk, at most: two files, fio's, and two stores with some room."""
 
@@ -64,11 +64,13 @@ class Plan:
     def wants(self, row: Row) -> bool:
         return not self.only or any(word in row.name for word in self.only)
 
-    def count(self, n: int) -> int:
-        """Objects of n bytes: as many as make a pass long enough to be timed, and a whole share for each thread."""
-        most = max(self.depths)
-        wanted = min(max(self.least // n, 8), _MOST_OBJECTS)
-        return -(-max(wanted, most) // most) * most
+    def count(self, n: int, depth: int) -> int:
+        """Objects of n bytes in a pass: enough for it to be timed, and a whole share for each thread."""
+        wanted = min(max(self.least // n, _FEWEST_OBJECTS), _MOST_OBJECTS)
+        return -(-max(wanted, depth) // depth) * depth
+
+    def objects(self, n: int) -> int:
+        return max(self.count(n, depth) for depth in self.depths)
 
 
 def main(argv: list[str]) -> int:
@@ -165,7 +167,7 @@ def _folder(directory: str) -> Iterator[str]:
 
 
 def _check_room(plan: Plan) -> None:
-    need = max(n * plan.count(n) for n in plan.sizes) * _COPIES
+    need = max(n * plan.objects(n) for n in plan.sizes) * _COPIES
     free = shutil.disk_usage(plan.folder).free
     if need > free:
         raise Refused(f"--dir has {size(free)} free, {size(need)} are needed; choose smaller --sizes or --depths")
@@ -189,14 +191,16 @@ def measure(plan: Plan, place: Place) -> Measured:
         for depth in sorted(set(plan.depths) - set(depths)):
             measured.missing.append(f"{size(n)}, {depth} at a time: not enough memory is free")
         measured.read_pass[n] = _read_pass(n)
-        with Objects(os.path.join(plan.folder, "objects"), n, plan.count(n)) as objects:
+        with Objects(os.path.join(plan.folder, "objects"), n, plan.objects(n)) as objects:
             try:
-                for depth in depths:
-                    _note(f"{len(objects)} x {size(n)}, {depth} at a time")
-                    _measure(plan, place, sides, objects, depth, measured)
+                for depth in reversed(depths):  # the most objects first: the others then need no new ones
+                    here = objects[: plan.count(n, depth)]
+                    _note(f"{len(here)} x {size(n)}, {depth} at a time")
+                    _measure(plan, place, sides, here, depth, measured)
             finally:
                 for side in sides:
                     side.row.done()
+    measured.results.sort(key=lambda one: (one.size, one.depth))
     measured.missing = list(dict.fromkeys(measured.missing))
     return measured
 
@@ -219,18 +223,20 @@ def _sides(plan: Plan, measured: Measured) -> list[Side]:
     return found
 
 
-def _measure(plan: Plan, place: Place, sides: Sequence[Side], objects: Objects, depth: int, measured: Measured) -> None:
+def _measure(
+    plan: Plan, place: Place, sides: Sequence[Side], objects: Sequence[Object], depth: int, measured: Measured
+) -> None:
     here = [Side(side.row, side.verify) for side in sides]
     system = System()
     rounds = Rounds(here, objects, depth, lambda: system.counters(place.device) if place.device else None)
     rounds.go(plan.pairs)
     for title, why in rounds.lost.items():
-        measured.missing.append(f"{title}, {size(objects.size)}, {depth} at a time: {why}")
+        measured.missing.append(f"{title}, {size(objects[0].size)}, {depth} at a time: {why}")
     done = rounds.sides
     base = next((side for side in done if side.row.name == measured.base and not side.verify), None)
     fio = next((side for side in done if isinstance(side.row, Fio)), None)
     for side in done:
-        one = figures.result(side.row.name, objects.size, depth, side.verify, side.row.copies, side.passes)
+        one = figures.result(side.row.name, objects[0].size, depth, side.verify, side.row.copies, side.passes)
         if side.passes[0].nbytes:
             if base is not None:
                 one.ratios.update(figures.ratios(side.passes, base.passes))

@@ -30,7 +30,7 @@ class Fio(Row):
         self._file = os.path.join(folder, "fio.bin")
         self._seconds = seconds
         self._environment = {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={int(huge)}"}
-        self.made = 0
+        self._made = (0, 0)
 
     def lacking(self) -> str | None:
         return None if shutil.which("fio") else f"not installed ({HOW}): no share of fio is shown"
@@ -38,7 +38,7 @@ class Fio(Row):
     def prepare(self, objects: Sequence[Object]) -> None:
         if objects[0].size % BLOCK:
             raise ValueError(f"fio reads whole blocks of {BLOCK} bytes with O_DIRECT")
-        if self.made == len(objects) * objects[0].size:
+        if self._made[0] == objects[0].size and self._made[1] >= len(objects):
             return
         self.done()
         with open(self._file, "xb", buffering=0) as file:
@@ -47,7 +47,7 @@ class Fio(Row):
                 while len(data):
                     data = data[file.write(data) :]
             os.fsync(file.fileno())
-        self.made = len(objects) * objects[0].size
+        self._made = objects[0].size, len(objects)
 
     def files(self, objects: Sequence[Object]) -> list[str]:
         return [self._file]
@@ -79,7 +79,7 @@ class Fio(Row):
     def done(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file)
-        self.made = 0
+        self._made = (0, 0)
 
 
 def parse(text: str) -> threads.Ran:

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -58,7 +59,11 @@ class Objects(Sequence[Object]):
         np.save(npy, np.frombuffer(data, np.uint8))
         return Object(path, npy, self.size, zlib.crc32(data))
 
-    def __getitem__(self, i: int) -> Object:  # type: ignore[override]
+    @overload
+    def __getitem__(self, i: int) -> Object: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Object]: ...
+    def __getitem__(self, i: int | slice) -> Object | Sequence[Object]:
         return self._all[i]
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ class Kept:
         self._seen = 0
 
     def fill(self, size: int, count: int) -> None:
-        if self._holds == (size, count):
+        if self._holds[0] == size and self._holds[1] >= count:
             return
         self.close()
         capacity = 2 * size * count + _ROOM
