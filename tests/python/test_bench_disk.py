@@ -351,7 +351,8 @@ def _record(t0: int, t1: int, t2: int, t3: int, sequence: int = 1, **parts: int)
 
 def test_operations_take_the_device_time_of_the_store() -> None:
     (op,) = ours.paired([Op(100, 0, 0, 200)], [_record(110, 120, 180, 190, verify=5, copy=3)])
-    assert op == Op(100, 120, 180, 200, 3, 5) and (op.device, op.host) == (60, 40)
+    assert op == Op(100, 120, 180, 200, 3, 5, {"verify": 5, "copy": 3, ours.OUTSIDE: 20})
+    assert (op.device, op.host) == (60, 40)
     with pytest.raises(ValueError, match="1 of 1 operations have no record"):
         ours.paired([Op(100, 0, 0, 200)], [_record(90, 120, 180, 190)])
 

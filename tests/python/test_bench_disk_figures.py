@@ -53,6 +53,18 @@ def test_a_result() -> None:
     assert one.resident == 0.005 and one.cold
 
 
+def test_parts_are_means_and_add_up() -> None:
+    source = random.Random(4)
+    ops = []
+    for _ in range(50):
+        parts = {name: source.randrange(100) for name in ("lookup", "verify", "outside")}
+        before = parts["lookup"]
+        ops.append(Op(0, before, before + 10, before + 10 + parts["verify"] + parts["outside"], parts=parts))
+    one = figures.result("x", 1, 1, False, 0, [Pass(ops, 1, 1, 1, 0, 0, 0.0, None)])
+    assert sum(one.parts.values()) == pytest.approx(sum(op.host for op in ops) / 50)
+    assert "outside" in show.tables({}, figures.Measured([one]))[3].columns
+
+
 def test_what_is_not_cold() -> None:
     def of(resident: float | None, read: float | None) -> bool | None:
         device = None if read is None else Counters(1, round(read * (1 << 30)), 0, 0, 0)

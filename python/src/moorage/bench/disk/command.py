@@ -23,7 +23,7 @@ from ..report import show, size
 from . import figures, ours
 from .figures import Measured
 from .fio import Fio
-from .objects import BLOCK, Object, Objects, content
+from .objects import BLOCK, Object, Objects
 from .place import Place, System
 from .rounds import Rounds, Side
 from .rows import LOAD_AND_COPY, Row, read_pass, rows
@@ -190,7 +190,7 @@ def measure(plan: Plan, place: Place) -> Measured:
         depths = [depth for depth in plan.depths if 3 * depth * n <= machine.available_memory()]
         for depth in sorted(set(plan.depths) - set(depths)):
             measured.missing.append(f"{size(n)}, {depth} at a time: not enough memory is free")
-        measured.read_pass[n] = _read_pass(n)
+        measured.read_pass[n] = read_pass(n) / 1e9 / (n / (1 << 30))
         with Objects(os.path.join(plan.folder, "objects"), n, plan.objects(n)) as objects:
             try:
                 for depth in reversed(depths):  # the most objects first: the others then need no new ones
@@ -243,13 +243,6 @@ def _measure(
             if fio is not None and fio is not side:
                 one.ratios["of_fio"] = figures.of_fio(side.passes, fio.passes)
         measured.results.append(one)
-
-
-def _read_pass(n: int) -> float:
-    """CPU seconds for each GiB."""
-    data, repeat = content(n, 0), max((16 * _MIB) // n, 1)
-    best = min(sum(read_pass(data) for _ in range(repeat)) for _ in range(5))
-    return best / 1e9 / (repeat * n / (1 << 30))
 
 
 def _pages(kind: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .place import Counters
@@ -26,6 +26,8 @@ class Op:
     t3: int
     copy: int = 0
     verify: int = 0
+    parts: Mapping[str, int] | None = None
+    """What host is made of, where the path says it."""
 
     @property
     def device(self) -> int:
@@ -109,6 +111,8 @@ class Result:
     """Median nanoseconds, a part of host."""
     verified: int | None = None
     """Median nanoseconds of checking, a part of host."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Mean nanoseconds of what host is made of: they add up to its mean."""
     queue: float | None = None
     """Mean number of requests in the device's queue; everybody's."""
     request_ms: float | None = None
@@ -162,6 +166,9 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
         found.host_share = sum(op.host for op in ops) / max(sum(op.total for op in ops), 1)
         found.copy = round(statistics.median(op.copy for op in ops))
         found.verified = round(statistics.median(op.verify for op in ops))
+        told = [op.parts for op in ops if op.parts is not None]
+        if told:
+            found.parts = {name: statistics.fmean(one.get(name, 0) for one in told) for name in told[0]}
     known = [one.resident for one in passes if one.resident is not None]
     found.resident = max(known) if known else None
     seen = [(one, one.device) for one in passes if one.device is not None and one.device_wall > 0]

@@ -17,6 +17,8 @@ from .rows import Reader, Row, Stamped, buffer
 
 INTO, VIEW = "Moorage get_into", "Moorage get_array"
 _DEVICE = "from the first submission to the last completion, as the store has stamped it"
+OUTSIDE = "outside"
+"""The part of host before the store's first stamp and after its last: Python, ctypes, the ABI."""
 _ROOM = 64 << 20
 
 
@@ -114,8 +116,11 @@ def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
             continue  # of somebody else's
         op = min(fitting, key=lambda one: one.t3)
         open_ops.remove(op)
-        verify = record.parts.get("verify", 0)
-        found.append(Op(op.t0, record.t1, record.t2, op.t3, record.parts.get("copy", 0), verify))
+        outside = (record.t0 - op.t0) + (op.t3 - record.t3)
+        parts = {**record.parts, OUTSIDE: outside}
+        found.append(
+            Op(op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts)
+        )  # fmt: skip
     if len(found) != len(ops):
         raise ValueError(f"{len(ops) - len(found)} of {len(ops)} operations have no record of the store's")
     return found

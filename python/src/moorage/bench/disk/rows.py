@@ -34,6 +34,9 @@ NOTHING = "(nothing)"
 _compare = ctypes.CDLL(None).memcmp  # reads memory once, without the GIL
 _compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
+_UNCACHED = 256 << 20
+"""More than caches hold."""
+
 Stamped = tuple[int, int, int]
 """t1, t2, and nanoseconds of copying afterwards."""
 
@@ -278,13 +281,21 @@ class _NothingRow(Row):
 _CALL = "from the submission to the last completion; the drive writes into the reused buffer"
 
 
-def read_pass(data: bytes) -> int:
-    """Nanoseconds of the processor for reading bytes in memory once: beside themselves, so that the second look finds
-    each line in the cache.
+def read_pass(n: int) -> int:
+    """Nanoseconds of the processor for reading so many bytes once that lie in memory and in no cache: beside
+    themselves, so that the second look finds each line.
     """
-    begin = thread_time_ns()
-    _compare(data, data, len(data))
-    return thread_time_ns() - begin
+    area = buffer(max(_UNCACHED, n), memory.THP)
+    try:
+        took = []
+        for _ in range(3):
+            begin = thread_time_ns()
+            for at in range(0, area.size - n + 1, n):
+                _compare(area.address + at, area.address + at, n)
+            took.append(thread_time_ns() - begin)
+        return min(took) // (area.size // n)
+    finally:
+        area.close()
 
 
 def rows(pages: str = memory.THP) -> list[Row]:

@@ -42,6 +42,8 @@ MEANINGS = {
     "this is more than a little, the other figures are not those of a machine at rest",
     "cold": f"at most {WARM:.0%} was cached, and at least {COLD:.0%} came from the device",
     "copy, verified": "medians, parts of host",
+    "outside": "the part of host that is not the store's: Python, ctypes and the ABI, before its first stamp and after "
+    "its last",
 }
 
 
@@ -54,9 +56,17 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
         shown.append(Table(f"{title}; base: {measured.base or 'none'}", _COST, [_cost(one) for one in results], left=2))
         timed = [_times(one) for one in results if one.total is not None]
         shown.append(Table(f"{title}: times", _TIMES, timed, left=2))
+    inside = [one for one in measured.results if one.parts]
+    if inside:
+        names = list(inside[0].parts)
+        rows = [
+            (one.row, _switch(one), size(one.size), f"{one.depth}", *(duration(one.parts[name]) for name in names))
+            for one in inside
+        ]  # fmt: skip
+        shown.append(Table("What host is made of: means", ("path", "verify", "size", "depth", *names), rows, left=2))
     if measured.read_pass:
         rows = [(size(n), f"{cost:.3f}") for n, cost in measured.read_pass.items()]
-        shown.append(Table("Reading the bytes once, in memory", ("size", "CPU s/GiB"), rows))
+        shown.append(Table("Reading bytes once that lie in memory and in no cache", ("size", "CPU s/GiB"), rows))
     rows = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims.judge(measured)]
     shown.append(Table("Aims, worst case", ("aim", "limit", "measured", "verdict"), rows, left=4))
     shown.append(Table("What counts as device", ("", ""), list(measured.definitions.items()), left=2))
