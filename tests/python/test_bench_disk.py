@@ -346,12 +346,12 @@ def test_the_row_that_reads_nothing_delivers_nothing(some: Objects) -> None:
 
 
 def _record(t0: int, t1: int, t2: int, t3: int, sequence: int = 1, **parts: int) -> Any:
-    return SimpleNamespace(t0=t0, t1=t1, t2=t2, t3=t3, sequence=sequence, kind="get", parts=parts)
+    return SimpleNamespace(t0=t0, t1=t1, t2=t2, t3=t3, sequence=sequence, kind="get", parts=parts, verify_overlapped=7)
 
 
 def test_operations_take_the_device_time_of_the_store() -> None:
     (op,) = ours.paired([Op(100, 0, 0, 200)], [_record(110, 120, 180, 190, verify=5, copy=3)])
-    assert op == Op(100, 120, 180, 200, 3, 5, {"verify": 5, "copy": 3, ours.OUTSIDE: 20})
+    assert op == Op(100, 120, 180, 200, 3, 5, {"verify": 5, "copy": 3, ours.OUTSIDE: 20}, 7)
     assert (op.device, op.host) == (60, 40)
     with pytest.raises(ValueError, match="1 of 1 operations have no record"):
         ours.paired([Op(100, 0, 0, 200)], [_record(90, 120, 180, 190)])

@@ -28,6 +28,8 @@ class Op:
     verify: int = 0
     parts: Mapping[str, int] | None = None
     """What host is made of, where the path says it."""
+    overlapped: int = 0
+    """Checking that ran while other bytes were still on their way: inside device."""
 
     @property
     def device(self) -> int:
@@ -113,6 +115,8 @@ class Result:
     """Median nanoseconds of checking, a part of host."""
     parts: dict[str, float] = field(default_factory=dict)
     """Mean nanoseconds of what host is made of: they add up to its mean."""
+    overlapped: float = 0.0
+    """Mean nanoseconds of checking while other bytes were still on their way: inside device, a part of nothing."""
     queue: float | None = None
     """Mean number of requests in the device's queue; everybody's."""
     request_ms: float | None = None
@@ -168,6 +172,7 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
         found.verified = round(statistics.median(op.verify for op in ops))
         told = [op.parts for op in ops if op.parts is not None]
         if told:
+            found.overlapped = statistics.fmean(op.overlapped for op in ops)
             found.parts = {name: statistics.fmean(one.get(name, 0) for one in told) for name in told[0]}
     known = [one.resident for one in passes if one.resident is not None]
     found.resident = max(known) if known else None

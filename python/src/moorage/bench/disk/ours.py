@@ -119,7 +119,10 @@ def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
         outside = (record.t0 - op.t0) + (op.t3 - record.t3)
         parts = {**record.parts, OUTSIDE: outside}
         found.append(
-            Op(op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts)
+            Op(
+                op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts,
+                record.verify_overlapped,
+            )
         )  # fmt: skip
     if len(found) != len(ops):
         raise ValueError(f"{len(ops) - len(found)} of {len(ops)} operations have no record of the store's")

@@ -42,6 +42,7 @@ MEANINGS = {
     "this is more than a little, the other figures are not those of a machine at rest",
     "cold": f"at most {WARM:.0%} was cached, and at least {COLD:.0%} came from the device",
     "copy, verified": "medians, parts of host",
+    "overlapped": "checksums computed while later chunks were in flight: inside device, a part of nothing",
     "outside": "the part of host that is not the store's: Python, ctypes and the ABI, before its first stamp and after "
     "its last",
 }
@@ -60,10 +61,14 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
     if inside:
         names = list(inside[0].parts)
         rows = [
-            (one.row, _switch(one), size(one.size), f"{one.depth}", *(duration(one.parts[name]) for name in names))
+            (
+                one.row, _switch(one), size(one.size), f"{one.depth}", *(duration(one.parts[name]) for name in names),
+                duration(one.overlapped),
+            )
             for one in inside
         ]  # fmt: skip
-        shown.append(Table("What host is made of: means", ("path", "verify", "size", "depth", *names), rows, left=2))
+        columns = ("path", "verify", "size", "depth", *(name.replace("_", " ") for name in names), "overlapped")
+        shown.append(Table("What host is made of: means", columns, rows, left=2))
     if measured.read_pass:
         rows = [(size(n), f"{cost:.3f}") for n, cost in measured.read_pass.items()]
         shown.append(Table("Reading bytes once that lie in memory and in no cache", ("size", "CPU s/GiB"), rows))
