@@ -125,7 +125,7 @@ func TestAddAllocatesNothing(t *testing.T) {
 
 // Writers, readers of the ring and of the figures, all at once: nothing is torn, nothing lost.
 func TestHammer(t *testing.T) {
-	const writers, each = 8, 3000
+	const writers, each = 8, 1000
 	seed := random(t).Uint64()
 	w := new(counting)
 	trace := NewTrace(w)
