@@ -58,7 +58,7 @@ func soon(t testing.TB, ch <-chan error) error {
 	select {
 	case err := <-ch:
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(10 * time.Second):
 		require.Fail(t, "it hangs")
 		return nil
 	}
