@@ -1,0 +1,2 @@
+// Package tier keeps objects on disk.
+package tier
