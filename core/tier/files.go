@@ -18,6 +18,8 @@ const (
 	journalFirst = iota // number of the first record
 	journalPrev         // length of the journal before it, which is where that one ends
 	journalSeq          // MaxSeq
+	unprovedFrom        // number of the first and of the last record whose object had not been durable at a bad end
+	unprovedTo
 )
 
 const (
@@ -36,9 +38,19 @@ type files struct {
 	first     uint64        // the oldest one that is needed
 	oldBytes  atomic.Int64  // of the journals that are needed and not written any more
 	snapshots atomic.Int64  // bytes of the last snapshot
+	unproved  [2]uint64     // numbers of records: see the header's values
 }
 
 func (f *files) journalBytes(d *Disk) int64 { return f.oldBytes.Load() + d.log.Size() }
+
+// widen takes a record's number into the unproved ones. What is between them counts as unproved, too, which costs one
+// verification.
+func (f *files) widen(lsn uint64) {
+	if f.unproved[0] == 0 {
+		f.unproved = [2]uint64{lsn, lsn}
+	}
+	f.unproved[0], f.unproved[1] = min(f.unproved[0], lsn), max(f.unproved[1], lsn)
+}
 
 // manyJournals is how many Open reads at most, when all is well.
 const manyJournals = 16
@@ -93,6 +105,7 @@ func (d *Disk) rotate(number uint64) (first uint64, err error) {
 func (d *Disk) journalHeader(number, first uint64, previous int64) journal.Header {
 	h := journal.Header{Kind: journal.Journal, Tier: d.tier, Number: number}
 	h.Values[journalFirst], h.Values[journalPrev], h.Values[journalSeq] = first, uint64(previous), d.maxSeq.Load()
+	h.Values[unprovedFrom], h.Values[unprovedTo] = d.filing.unproved[0], d.filing.unproved[1]
 	return h
 }
 

@@ -47,6 +47,7 @@ type recovery struct {
 	missing map[uint64]bool // numbers of records that nobody has seen
 	unknown uint64          // the last number of a part that is too long to look for
 	file    string          // that is being read
+	hull    [2]uint64       // of the records whose objects were unproved before
 }
 
 // maxMissing is how many missing records are looked for in echoes; these are not kept for longer anyway.
@@ -126,10 +127,8 @@ func (r *recovery) read() error {
 	r.takeBlocks()
 	r.finish(end.Next)
 	d.report.Torn = end.Torn
-	if !d.report.Clean {
-		if err := r.makeDurable(last); err != nil {
-			return err
-		}
+	if err := r.makeDurable(last); err != nil {
+		return err
 	}
 	if err := r.goOn(last+1, end.Next, end.Offset); err != nil {
 		return err
@@ -238,6 +237,7 @@ func (r *recovery) readJournals(number, next uint64) (last uint64, end journal.E
 		}
 		open, headers = append(open, f), append(headers, h)
 		raise(&d.maxSeq, h.Values[journalSeq])
+		r.hull = [2]uint64{h.Values[unprovedFrom], h.Values[unprovedTo]}
 	}
 	end = journal.End{Offset: journal.HeaderBytes, Next: next}
 	last = number
@@ -267,6 +267,9 @@ func (r *recovery) record(rec *journal.Record) error {
 	r.durable = max(r.durable, rec.Synced)
 	switch rec.Kind {
 	case journal.KindEcho:
+		if r.clean == rec.LSN-1 { // it was time for an echo, too
+			r.clean = rec.LSN
+		}
 		rec.Echo(func(lsn, hash uint64) {
 			if r.missing[lsn] {
 				r.lost(0, 0, r.forget(hash, true, lsn), "record %d is gone", lsn)
@@ -546,11 +549,12 @@ func (r *recovery) finish(next uint64) {
 	d.report.Clean = r.clean != 0 && r.clean == next-1
 	var all []*Entry
 	r.each(func(e *Entry) {
-		if e.lsn > r.durable && !d.report.Clean {
+		if e.lsn > r.durable && !d.report.Clean || r.hull[0] <= e.lsn && e.lsn <= r.hull[1] {
 			e.unproved.Store(true)
 		}
 		if e.unproved.Load() {
 			d.report.Unproved++
+			d.filing.widen(e.lsn)
 		}
 		d.shard(e.hash).bytes += e.Bytes()
 		d.report.Objects++
@@ -566,10 +570,11 @@ func (r *recovery) finish(next uint64) {
 	}
 }
 
-// makeDurable syncs what was found after a bad end: from here on it counts as durable, and blocks of what is gone are used again.
+// makeDurable syncs what was found: from here on it counts as durable, and blocks of what is gone are used again. After a good end
+// that is the journal alone: a process that died right behind its last write has left that record without a sync.
 func (r *recovery) makeDurable(last uint64) error {
 	for _, s := range r.d.segmentList() {
-		if s != nil {
+		if s != nil && !r.d.report.Clean {
 			s.dirty.Store(true)
 		}
 	}

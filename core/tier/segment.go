@@ -99,11 +99,12 @@ func (d *Disk) writeHeader(f file.File, name string, direct bool, h *journal.Hea
 	}
 	d.buffered.Store(true)
 	d.log1("the file system refuses O_DIRECT: reads and writes go through the page cache")
-	_ = f.Close()
-	if f, direct, err = d.openFile(name, 0); err != nil {
+	again, direct, err := d.openFile(name, 0)
+	if err != nil {
 		return f, direct, err
 	}
-	return d.writeHeader(f, name, direct, h)
+	_ = f.Close()
+	return d.writeHeader(again, name, direct, h)
 }
 
 // allocate takes the space of a whole file. Where the file system cannot do that, zeros are written.

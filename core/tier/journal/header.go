@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -131,23 +132,22 @@ func ReadHeader(f file.File, kind Kind) (h Header, damaged bool, err error) {
 const TempName = "making"
 
 // Create makes a file that begins with a header, durable from its first moment under its name.
-func Create(dir file.Dir, name string, h Header) (f file.File, err error) {
-	f, err = Begin(dir)
+func Create(dir file.Dir, name string, h Header) (file.File, error) {
+	f, err := Begin(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = dir.Remove(TempName)
-		}
-	}()
 	page := make([]byte, HeaderBytes)
 	h.Encode(page)
-	if _, err = f.WriteAt(page, 0); err != nil {
+	if _, err = f.WriteAt(page, 0); err == nil {
+		err = Finish(dir, f, name)
+	}
+	if err != nil {
+		_ = f.Close()
+		_ = dir.Remove(TempName)
 		return nil, err
 	}
-	return f, Finish(dir, f, name)
+	return f, nil
 }
 
 // Begin makes an empty file that has no name of its own yet. One at a time.
@@ -157,18 +157,20 @@ func Begin(dir file.Dir) (file.File, error) {
 		return nil, err
 	}
 	if err := f.Truncate(0); err != nil {
+		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-// Finish makes what Begin began durable, and gives it its name.
+// Finish makes what Begin began durable, and gives it its name. An ErrBroken says that it may have the name, or get it by a loss of
+// power.
 func Finish(dir file.Dir, f file.File, name string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := dir.Rename(TempName, name); err != nil {
-		return err
+	if err := errors.Join(dir.Rename(TempName, name), dir.Sync()); err != nil {
+		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	return dir.Sync()
+	return nil
 }

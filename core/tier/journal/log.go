@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -173,7 +174,10 @@ func (l *Log) fail(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken == nil {
-		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		if !errors.Is(err, ErrBroken) {
+			err = fmt.Errorf("%w: %w", ErrBroken, err)
+		}
+		l.broken = err
 	}
 	return l.broken
 }
@@ -187,6 +191,9 @@ func (l *Log) Rotate(payload func() error, make func(first uint64, length int64)
 		return err
 	}
 	f, err := make(l.written.Load()+1, l.size.Load())
+	if errors.Is(err, ErrBroken) { // the new file may be there, and then nothing behind the end of the old one counts
+		return l.fail(err)
+	}
 	if err != nil {
 		return err
 	}

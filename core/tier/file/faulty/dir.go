@@ -19,7 +19,8 @@ type Dir struct {
 	names  map[string]*inode
 	undo   []change // names changed since the last Sync, oldest first
 	locked bool
-	dead   bool // crashed, killed or removed: all calls fail
+	dead   bool // all calls fail
+	lives  int  // changing calls until it is dead; 0: for ever
 	rules  []*Rule
 	direct bool // whether files can be opened with Direct
 	synced int  // how often anything was synced
@@ -175,6 +176,12 @@ func (d *Dir) Crash(seed uint64) *Dir { return d.copy(rand.New(rand.NewPCG(seed,
 // Vanish makes every further call on the directory and its files fail, as when the process were gone already: for tests in
 // which goroutines outlive the crash.
 func (d *Dir) Vanish() { d.mu.Lock(); d.dead = true; d.mu.Unlock() }
+
+// DieAfter makes it vanish after so many more calls that change or sync something.
+func (d *Dir) DieAfter(calls int) { d.mu.Lock(); d.lives = calls; d.mu.Unlock() }
+
+// Dead says whether it has.
+func (d *Dir) Dead() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.dead }
 
 func (d *Dir) copy(r *rand.Rand) *Dir {
 	d.mu.Lock()

@@ -88,6 +88,10 @@ func (d *Dir) SetBytes(name string, b []byte) {
 
 // fault is the rule that shows in a call, nil mostly. The mutex is held.
 func (d *Dir) fault(op Op, name string, off, n int64) *Rule {
+	if d.lives > 0 && op != Read && op != Size && op != List {
+		d.lives--
+		d.dead = d.dead || d.lives == 0
+	}
 	if d.dead {
 		return &Rule{Err: errGone}
 	}
