@@ -19,6 +19,18 @@ type handle struct {
 
 func (h *handle) FD() int { return -1 }
 
+// called is the name that the file has now: it may have been renamed. The mutex is held.
+func (h *handle) called() string {
+	if h.dir.names[h.name] != h.node {
+		for name, node := range h.dir.names {
+			if node == h.node {
+				h.name = name
+			}
+		}
+	}
+	return h.name
+}
+
 func (h *handle) ReadAt(p []byte, off int64) (int, error) {
 	d := h.dir
 	d.mu.Lock()
@@ -26,7 +38,7 @@ func (h *handle) ReadAt(p []byte, off int64) (int, error) {
 	if !h.aligned(p, off) {
 		return 0, d.failed(Read, h.name, unix.EINVAL)
 	}
-	rule := d.fault(Read, h.name, off, int64(len(p)))
+	rule := d.fault(Read, h.called(), off, int64(len(p)))
 	if rule.err() != nil && rule.Short == 0 {
 		return 0, d.failed(Read, h.name, rule.Err)
 	}
@@ -60,7 +72,7 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 		return 0, d.failed(Write, h.name, unix.EINVAL)
 	}
 	d.writes++
-	rule := d.fault(Write, h.name, off, int64(len(p)))
+	rule := d.fault(Write, h.called(), off, int64(len(p)))
 	switch {
 	case rule == nil:
 	case rule.Short > 0 && rule.Short < len(p):
@@ -86,7 +98,7 @@ func (h *handle) Sync() error {
 	d := h.dir
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.fault(Sync, h.name, 0, 0).err(); err != nil {
+	if err := d.fault(Sync, h.called(), 0, 0).err(); err != nil {
 		return d.failed(Sync, h.name, err)
 	}
 	h.node.undo = nil
@@ -98,7 +110,7 @@ func (h *handle) Allocate(off, n int64) error {
 	d := h.dir
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.fault(Allocate, h.name, off, n).err(); err != nil {
+	if err := d.fault(Allocate, h.called(), off, n).err(); err != nil {
 		return d.failed(Allocate, h.name, err)
 	}
 	if off+n > int64(len(h.node.data)) {
@@ -111,7 +123,7 @@ func (h *handle) Truncate(n int64) error {
 	d := h.dir
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.fault(Truncate, h.name, 0, 0).err(); err != nil {
+	if err := d.fault(Truncate, h.called(), 0, 0).err(); err != nil {
 		return d.failed(Truncate, h.name, err)
 	}
 	h.node.truncate(n)
@@ -122,7 +134,7 @@ func (h *handle) Size() (int64, error) {
 	d := h.dir
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.fault(Size, h.name, 0, 0).err(); err != nil {
+	if err := d.fault(Size, h.called(), 0, 0).err(); err != nil {
 		return 0, d.failed(Size, h.name, err)
 	}
 	return int64(len(h.node.data)), nil
