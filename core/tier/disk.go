@@ -112,7 +112,8 @@ func (d *Disk) Close() error {
 	d.keeper.Wait()
 	err := d.syncAll()
 	if err == nil {
-		d.log.Append(recordClean, 0, nil)
+		d.log.Echo()
+		d.log.Append(recordClean, journal.NoKey, nil)
 		err = d.syncAll()
 	}
 	if err = errors.Join(err, d.shut()); err != nil {

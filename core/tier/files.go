@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,10 +33,11 @@ const (
 func journalName(number uint64) string  { return fmt.Sprintf("journal-%08d", number) }
 func snapshotName(number uint64) string { return fmt.Sprintf("snapshot-%08d", number) }
 
-// files is which journals and snapshots there are. Changed by Open, and then by the keeper alone.
+// files is which journals and snapshots there are.
 type files struct {
+	making    sync.Mutex    // one snapshot at a time
 	journal   atomic.Uint64 // the one that is written
-	first     uint64        // the oldest one that is needed
+	first     atomic.Uint64 // the oldest one that is needed
 	oldBytes  atomic.Int64  // of the journals that are needed and not written any more
 	snapshots atomic.Int64  // bytes of the last snapshot
 	unproved  [2]uint64     // numbers of records: see the header's values
@@ -58,7 +60,7 @@ const manyJournals = 16
 // due says whether the journals are long enough for a snapshot to be shorter.
 func (f *files) due(d *Disk) bool {
 	long := f.journalBytes(d)
-	return long >= d.opts.SnapshotBytes && long >= f.snapshots.Load()/2 || f.journal.Load()-f.first >= manyJournals
+	return long >= d.opts.SnapshotBytes && long >= f.snapshots.Load()/2 || f.journal.Load()-f.first.Load() >= manyJournals
 }
 
 // snapshot writes down all objects, so that the journals up to now are not needed any more.
@@ -67,6 +69,8 @@ func (f *files) due(d *Disk) bool {
 // meanwhile stands in the new journal, and to do it again changes nothing. Before the snapshot gets its name, all that is in it is
 // made durable.
 func (d *Disk) snapshot() error {
+	d.filing.making.Lock()
+	defer d.filing.making.Unlock()
 	number := d.filing.journal.Load() + 1
 	first, err := d.rotate(number)
 	if err != nil {
@@ -84,7 +88,7 @@ func (d *Disk) snapshot() error {
 	d.count.snapshots.Add(1)
 	d.filing.snapshots.Store(w.size)
 	d.filing.oldBytes.Store(0)
-	d.filing.first = number
+	d.filing.first.Store(number)
 	return d.removeOld(number)
 }
 

@@ -47,6 +47,7 @@ type recovery struct {
 	missing map[uint64]bool // numbers of records that nobody has seen
 	unknown uint64          // the last number of a part that is too long to look for
 	file    string          // that is being read
+	given   []*Entry        // objects that are given up
 	hull    [2]uint64       // of the records whose objects were unproved before
 }
 
@@ -131,6 +132,9 @@ func (r *recovery) read() error {
 		return err
 	}
 	if err := r.goOn(last+1, end.Next, end.Offset); err != nil {
+		return err
+	}
+	if err := r.putRight(); err != nil {
 		return err
 	}
 	if d.filing.due(d) {
@@ -221,7 +225,7 @@ func (r *recovery) readSnapshot() (number, next uint64, err error) {
 // readJournals reads those from a number on, the first of which begins with the record next.
 func (r *recovery) readJournals(number, next uint64) (last uint64, end journal.End, err error) {
 	d := r.d
-	d.filing.first = number
+	d.filing.first.Store(number)
 	numbers := slices.DeleteFunc(slices.Sorted(maps.Keys(r.files[journal.Journal])), func(n uint64) bool { return n < number })
 	open := make([]file.File, 0, len(numbers))
 	defer func() {
@@ -265,17 +269,19 @@ func (r *recovery) readJournals(number, next uint64) (last uint64, end journal.E
 // record does what a record of a journal says.
 func (r *recovery) record(rec *journal.Record) error {
 	r.durable = max(r.durable, rec.Synced)
-	switch rec.Kind {
-	case journal.KindEcho:
-		if r.clean == rec.LSN-1 { // it was time for an echo, too
-			r.clean = rec.LSN
-		}
+	if len(r.missing) > 0 {
 		rec.Echo(func(lsn, hash uint64) {
 			if r.missing[lsn] {
 				r.lost(0, 0, r.forget(hash, true, lsn), "record %d is gone", lsn)
 				delete(r.missing, lsn)
 			}
 		})
+	}
+	switch rec.Kind {
+	case journal.KindEcho:
+		if r.clean == rec.LSN-1 { // it was time for an echo, too
+			r.clean = rec.LSN
+		}
 	case recordPut:
 		r.put(rec)
 	case recordRemove:
@@ -356,7 +362,7 @@ func (r *recovery) forget(hash uint64, known bool, lsn uint64) (keys []string) {
 		return e.hash == hash
 	})
 	for _, e := range gone {
-		s.table.remove(e)
+		r.give(e)
 		keys = append(keys, string(e.body.key()))
 	}
 	return keys
@@ -381,6 +387,31 @@ func (r *recovery) forgetUnknown() {
 	r.drop(gone, "journal", "of lost records it is not known which objects they removed or replaced: all %d that are older are given up", len(gone))
 }
 
+// give gives an object up.
+func (r *recovery) give(e *Entry) {
+	r.d.shard(e.hash).table.remove(e)
+	r.given = append(r.given, e)
+}
+
+// putRight writes down what was given up, and what is left, so that the next Open does not come by the same damage again. That the snapshot cannot be
+// written is no reason not to open.
+func (r *recovery) putRight() error {
+	d := r.d
+	for _, e := range r.given {
+		d.log.Append(recordRemove, e.hash, makeRemoval(e.Seq(), e.Key()))
+	}
+	if err := d.syncAll(); err != nil {
+		return err
+	}
+	if len(d.report.Lost) > 0 {
+		if err := d.snapshot(); err != nil {
+			d.log1("damage was found, and what is left could not be written down anew: " + err.Error())
+			return d.log.Err()
+		}
+	}
+	return nil
+}
+
 func (r *recovery) each(visit func(*Entry)) {
 	for i := range r.d.shards {
 		r.d.shards[i].table.walk(0|uint64(i)<<(64-shardBits), int(^uint(0)>>1), func(e *Entry) bool { visit(e); return true })
@@ -393,7 +424,7 @@ func (r *recovery) drop(gone []*Entry, file, format string, args ...any) {
 	}
 	keys := make([]string, 0, len(gone))
 	for _, e := range gone {
-		r.d.shard(e.hash).table.remove(e)
+		r.give(e)
 		keys = append(keys, string(e.body.key()))
 	}
 	r.file = file
@@ -536,7 +567,7 @@ func (r *recovery) takeBlocks() {
 	if !slices.ContainsFunc(gone, func(e *Entry) bool { return e.lsn <= r.durable }) {
 		r.d.count.missed.Add(uint64(len(gone))) // nobody was promised them
 		for _, e := range gone {
-			r.d.shard(e.hash).table.remove(e)
+			r.give(e)
 		}
 		return
 	}

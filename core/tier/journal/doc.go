@@ -3,21 +3,22 @@
 //
 // # A record
 //
-// 40 bytes of header, little-endian, then the body, then zeros up to the next multiple of 8:
+// 48 bytes of header, little-endian, then the body, then zeros up to the next multiple of 8:
 //
 //	0   "mrec"
-//	4   CRC32C of bytes 8 to 40, begun with the tier's identity
+//	4   CRC32C of bytes 8 to 48, begun with the tier's identity
 //	8   number of the record; journals count without gaps, through all their files
 //	16  the number up to which all records were durable when this one was made
 //	24  hash of the key that the record is about
-//	32  length of the body; the kind in the top byte
-//	36  CRC32C of the body, begun in the same way
+//	32  the hash in the record before it
+//	40  length of the body; the kind in the top byte
+//	44  CRC32C of the body, begun in the same way
 //
 // The third field tells a torn tail from damage. What no later record knows to have been durable is the end of a journal that
 // nobody was promised: it is cut off. Anything else that cannot be read is damage and reported, with the numbers that are
-// missing. The header has its own checksum, so that a damaged body is still known by its hash and length; and every 32
-// records an echo repeats the hashes of the last 64, so that of a few pages that are lost it is still known which keys they were
-// about. That matters because an older record of such a key must not come to life again.
+// missing. The header has its own checksum, so that a damaged body is still known by its hash and length; the next
+// record repeats the hash, and every 32 records an echo repeats the last 64, so that of a few pages that are lost it is still known
+// which keys they were about. That matters because an older record of such a key must not come to life again.
 //
 // # Files
 //

@@ -54,6 +54,7 @@ func (l *Log) Append(kind uint8, hash uint64, body []byte) uint64 {
 
 func (l *Log) append(r Record) uint64 {
 	r.LSN, r.Synced = l.next, l.synced.Load()
+	r.Before = l.recent[(r.LSN-1)%echoOf]
 	l.recent[r.LSN%echoOf] = r.Hash
 	l.next++
 	if l.broken == nil { // else it would only grow
@@ -62,13 +63,16 @@ func (l *Log) append(r Record) uint64 {
 	return r.LSN
 }
 
+// Echo repeats the hashes of the last records now: nobody knows when the next record comes.
+func (l *Log) Echo() { l.mu.Lock(); defer l.mu.Unlock(); l.echo() }
+
 func (l *Log) echo() {
 	n := min(l.next-l.first, echoOf)
 	body := make([]byte, 0, 8*echoOf)
 	for lsn := l.next - n; lsn < l.next; lsn++ {
 		body = binary.LittleEndian.AppendUint64(body, l.recent[lsn%echoOf])
 	}
-	l.append(Record{Kind: KindEcho, Body: body})
+	l.append(Record{Hash: NoKey, Kind: KindEcho, Body: body})
 }
 
 // Last is the number of the last record that was appended.
