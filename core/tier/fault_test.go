@@ -311,19 +311,22 @@ func TestFlippedBitsOfFiles(t *testing.T) {
 		if strings.HasPrefix(file, "snapshot") {
 			o.SnapshotBytes = 1
 		}
-		whole := filled(t, s, o, 20)
+		whole := filled(t, s, o, 12)
 		size := int64(len(whole.Bytes(file)))
 		if strings.HasPrefix(file, "segment") {
 			size = journal.HeaderBytes
 		}
 		reported := 0
-		for bit := int64(0); bit < 8*size; bit += 61 {
+		for bit := int64(0); bit < 8*size; bit += 97 {
+			if in := bit / 8 % 2048; bit < 8*journal.HeaderBytes && in >= 92 && in%40 != 0 {
+				continue // nothing is there
+			}
 			fs := whole.Kill()
 			fs.Flip(file, bit)
-			d, err := Open(Options{FS: fs, Capacity: 16 << 20})
+			d, err := Open(Options{FS: fs, Capacity: 16 << 20, Engine: blockio.Options{MaxPath: blockio.Layer}})
 			require.NoError(t, err)
 			lost := 0
-			for i := range 20 {
+			for i := range 12 {
 				seq, found, err := s.get(d, fmt.Sprint("key ", i))
 				require.NoError(t, err)
 				if !found {
