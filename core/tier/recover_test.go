@@ -1,0 +1,152 @@
+package tier
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"moorage/core/index"
+	"moorage/core/tier/blockio"
+	"moorage/core/tier/file/faulty"
+)
+
+// Two records that name the same block, as a loss of power can leave them when nothing is synced: the newer one is right.
+func TestTwoOwnersOfABlock(t *testing.T) {
+	s, fs := newScratch(t, 100_000), faulty.New()
+	d := openDisk(t, fs, Options{})
+	_, err := s.put(d, "a", 1, 50_000)
+	require.NoError(t, err)
+	e, _ := d.Lookup([]byte("a"))
+	crc := []uint32{e.body.crc(0)}
+	twin := makeBody(2, 50_000, e.body.runs(), crc, index.Content{Key: []byte("b"), Meta: []byte("2")})
+	e.Release()
+	d.log.Append(recordPut, d.hasher.hash([]byte("b")), twin)
+	require.NoError(t, d.Close())
+	d = openDisk(t, fs, Options{})
+	require.False(t, d.Has([]byte("a")))
+	require.True(t, d.Has([]byte("b")))
+	require.Len(t, d.Recovered().Lost, 1, "both were durable: that is damage")
+	require.Equal(t, []string{"a"}, d.Recovered().Lost[0].Keys)
+	addsUp(t, d)
+	require.NoError(t, d.Close())
+}
+
+// Many objects and lives in good order: snapshots take the place of journals, MaxSeq only grows, nothing is lost.
+func TestModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	fs, s, want := faulty.New(), newScratch(t, 20_000), map[string]uint64{}
+	seq := uint64(0)
+	for life := range 40 {
+		d := openDisk(t, fs, Options{
+			Durability: Durability(r.IntN(3)), SnapshotBytes: 4 << 10, Engine: blockio.Options{MaxPath: blockio.Layer},
+		})
+		require.True(t, d.Recovered().Clean, "life %d", life)
+		require.Empty(t, d.Recovered().Lost)
+		require.Zero(t, d.Recovered().Unproved)
+		require.Equal(t, seq, d.MaxSeq())
+		require.Len(t, d.Keys(nil), len(want))
+		for range r.IntN(60) {
+			key := fmt.Sprint("k", r.IntN(30))
+			switch r.IntN(4) {
+			case 0, 1:
+				seq++
+				stored, err := s.put(d, key, seq, r.IntN(20_000))
+				require.NoError(t, err)
+				require.True(t, stored)
+				want[key] = seq
+			case 2:
+				_, there := want[key]
+				require.Equal(t, there, d.Remove([]byte(key), seq))
+				delete(want, key)
+			case 3:
+				got, found, err := s.get(d, key)
+				require.NoError(t, err)
+				require.Equal(t, want[key] != 0, found)
+				require.Equal(t, want[key], got)
+			}
+		}
+		addsUp(t, d)
+		require.NoError(t, d.Close())
+	}
+	names, err := fs.Names()
+	require.NoError(t, err)
+	require.Less(t, len(names), 2*manyJournals)
+}
+
+// On a real file system, each path of block I/O gives the same bytes.
+func TestPaths(t *testing.T) {
+	s := newScratch(t, 3<<20)
+	for path := blockio.UringFixed; path < blockio.Paths; path++ {
+		dir := t.TempDir()
+		o := Options{Dir: dir, Capacity: 16 << 20, Durability: Each, Engine: blockio.Options{MaxPath: path}}
+		d, err := Open(o)
+		require.NoError(t, err)
+		for i, n := range []int{0, 1, 4096, 40_000, 1 << 20, 3<<20 - 5} {
+			_, err := s.put(d, fmt.Sprint(i), uint64(i+1), n)
+			require.NoError(t, err)
+			_, found, err := s.get(d, fmt.Sprint(i))
+			require.NoError(t, err)
+			require.True(t, found)
+		}
+		e, _ := d.Lookup([]byte("4"))
+		io, err := d.Read(background, e, at(s.out), 0, e.Bytes())
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, io.Path, path)
+		require.EqualValues(t, 1<<20, io.Bytes)
+		require.Positive(t, io.Last-io.First)
+		e.Release()
+		require.NoError(t, d.Close())
+		d, err = Open(o)
+		require.NoError(t, err)
+		require.Equal(t, 6, d.Len())
+		require.NoError(t, d.Close())
+	}
+}
+
+// A capacity that is smaller than what is there: nothing is lost, nothing more fits.
+func TestSmallerCapacity(t *testing.T) {
+	s, fs := newScratch(t, 1<<20), faulty.New()
+	d := openDisk(t, fs, Options{Capacity: 8 << 20})
+	for i := range 6 {
+		_, err := s.put(d, fmt.Sprint(i), uint64(i+1), 1<<20)
+		require.NoError(t, err)
+	}
+	require.NoError(t, d.Close())
+	d = openDisk(t, fs, Options{Capacity: 4 << 20})
+	require.Equal(t, 6, d.Len())
+	_, err := s.put(d, "more", 10, 100)
+	require.ErrorIs(t, err, ErrFull)
+	require.NoError(t, d.Close())
+	d = openDisk(t, fs, Options{Capacity: 4 << 20, FullEvicts: true})
+	_, err = s.put(d, "more", 10, 1<<20)
+	require.NoError(t, err)
+	require.LessOrEqual(t, d.UsedBytes(), uint64(4<<20))
+	require.NoError(t, d.Close())
+	d = openDisk(t, fs, Options{Capacity: 12 << 20, SegmentBytes: 2 << 20})
+	for i := range 8 {
+		_, err := s.put(d, fmt.Sprint("new ", i), uint64(i+20), 1<<20)
+		require.NoError(t, err)
+	}
+	addsUp(t, d)
+	require.NoError(t, d.Close())
+}
+
+// See BenchmarkLookup for what it costs.
+func TestLookupAllocatesNothing(t *testing.T) {
+	s := newScratch(t, 1000)
+	d := openDisk(t, faulty.New(), Options{})
+	_, err := s.put(d, "a", 1, 100)
+	require.NoError(t, err)
+	key, absent := []byte("a"), []byte("b")
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		e, _ := d.Lookup(key)
+		e.Release()
+		_, _ = d.Lookup(absent)
+		d.Has(key)
+	}))
+	require.NoError(t, d.Close())
+}
