@@ -365,7 +365,31 @@ func TestSoakHammer(t *testing.T) {
 	hammerAll(t, time.Duration(seconds)*time.Second/6)
 }
 
-// Many removals and puts at a time leave the snapshot what it is: see awaitDrafts.
+// An object whose record stands in the old journal, and that has no name yet, is waited for: it would be in no file.
+func TestSnapshotAwaitsDrafts(t *testing.T) {
+	d := openDisk(t, faulty.New(), Options{})
+	w, err := d.Reserve([]byte("a"), 1, 0)
+	require.NoError(t, err)
+	s := d.shard(w.hash)
+	record := func(lsn uint64) {
+		s.mu.Lock()
+		w.recorded = lsn
+		s.mu.Unlock()
+	}
+	record(d.log.Append(recordClean, 1, nil))
+	done := make(chan error)
+	go func() { done <- d.snapshot() }()
+	select {
+	case <-done:
+		t.Fatal("it did not wait")
+	case <-time.After(20 * time.Millisecond):
+	}
+	record(0)
+	require.NoError(t, <-done)
+	w.Drop()
+	require.NoError(t, d.Close())
+}
+
 func TestSnapshotUnderLoad(t *testing.T) {
 	fs, s := faulty.New(), newScratch(t, 10_000)
 	o := Options{Durability: Each, Capacity: 8 << 20, SegmentBytes: 4 << 20, Engine: blockio.Options{MaxPath: blockio.Layer}}

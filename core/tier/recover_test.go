@@ -33,6 +33,32 @@ func TestTwoOwnersOfABlock(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
+// What an open finds after a kill it makes durable: from then on somebody may rely on it.
+func TestFoundIsDurable(t *testing.T) {
+	s, fs := newScratch(t, 100_000), faulty.New()
+	o := Options{Durability: None, Engine: blockio.Options{MaxPath: blockio.Layer}}
+	d := openDisk(t, fs, o)
+	for i := range 5 {
+		_, err := s.put(d, fmt.Sprint(i), uint64(i+1), 30_000)
+		require.NoError(t, err)
+	}
+	fs, old := fs.Kill(), d
+	d = openDisk(t, fs, o)
+	require.Equal(t, 5, d.Len())
+	for seed := range uint64(40) {
+		again := openDisk(t, fs.Crash(seed), o)
+		for i := range 5 {
+			_, found, err := s.get(again, fmt.Sprint(i))
+			require.NoError(t, err)
+			require.True(t, found)
+		}
+		require.Empty(t, again.Recovered().Lost)
+		require.NoError(t, again.Close())
+	}
+	require.NoError(t, d.Close())
+	require.NoError(t, old.Close())
+}
+
 // Many objects and lives in good order: snapshots take the place of journals, MaxSeq only grows, nothing is lost.
 func TestModel(t *testing.T) {
 	seed := rand.Uint64()

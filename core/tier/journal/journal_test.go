@@ -128,11 +128,14 @@ func TestOrder(t *testing.T) {
 	lsn := l.Append(1, 1, []byte("a"))
 	before := dir.Bytes(name)
 	require.Len(t, before, HeaderBytes, "Append writes nothing")
+	asked := false
 	require.NoError(t, l.Sync(lsn, func() error {
+		asked = true
 		require.Len(t, dir.Bytes(name), HeaderBytes, "the payload is made durable before the record is written")
 		require.Less(t, l.Synced(), lsn)
 		return nil
 	}))
+	require.True(t, asked)
 	require.Greater(t, len(dir.Bytes(name)), HeaderBytes)
 	_, writes := dir.Syncs()
 	require.NoError(t, l.Sync(lsn, func() error { t.Fatal("it is durable"); return nil }))
