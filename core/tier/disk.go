@@ -108,6 +108,10 @@ func (d *Disk) Close() error {
 	}
 	d.awaitHolds()
 	d.closed.Store(true)
+	for i := range d.shards { // those who have not seen it are through
+		d.shards[i].mu.Lock()
+		d.shards[i].mu.Unlock() //nolint:staticcheck
+	}
 	close(d.stop)
 	d.keeper.Wait()
 	err := d.syncAll()

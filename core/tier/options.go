@@ -53,6 +53,7 @@ type Options struct {
 	BatchEvery   time.Duration // 100 ms
 	Verify       Verify
 	Buffered     bool // read and write through the page cache
+	Mapped       bool // read through mappings of the files, to compare: each byte is copied, and the pages are faulted in
 	Engine       blockio.Options
 
 	SnapshotBytes int64             // length of the journal from which a snapshot replaces it; 64 MiB
@@ -62,6 +63,8 @@ type Options struct {
 const (
 	minSegment = 1 << 20
 	maxSegment = 1 << 40
+
+	maxSegments = 1 << 20
 )
 
 func (o Options) filled() (Options, error) {
@@ -80,6 +83,10 @@ func (o Options) filled() (Options, error) {
 		return invalid("verify is %d", o.Verify)
 	case o.BatchEvery < 0 || o.SnapshotBytes < 0:
 		return invalid("a negative time or length")
+	case o.Engine.Align > blocks.Size:
+		return invalid("alignment of %d bytes: at most %d", o.Engine.Align, blocks.Size)
+	case o.SegmentBytes != 0 && o.Capacity/o.SegmentBytes >= maxSegments:
+		return invalid("segments of %d bytes for disk_capacity %d: at most %d segments", o.SegmentBytes, o.Capacity, maxSegments)
 	case o.SegmentBytes != 0 && (o.SegmentBytes < minSegment || o.SegmentBytes > maxSegment || o.SegmentBytes%blocks.Size != 0):
 		return invalid("segments of %d bytes: from %d to %d, in steps of %d", o.SegmentBytes, minSegment, uint64(maxSegment), blocks.Size)
 	}

@@ -66,6 +66,9 @@ type reading struct {
 
 func (r *reading) run(ctx context.Context) error {
 	r.runs = r.e.body.runs()
+	if r.d.opts.Mapped {
+		return r.mapped()
+	}
 	// What goes straight to its place: whole blocks.
 	first, last := up(r.off), down(r.end)
 	if r.to.Room >= up(r.end)-r.off {

@@ -306,6 +306,10 @@ func (r *recovery) put(rec *journal.Record) {
 		return
 	}
 	d := r.d
+	if d.hasher.hash(b.key()) != rec.Hash {
+		r.lost(0, int64(len(b)), nil, "record %d: %v: the hash is not that of key %q", rec.LSN, errBody, b.key())
+		return
+	}
 	s := d.shard(rec.Hash)
 	raise(&d.maxSeq, b.seq())
 	if old := s.table.find(rec.Hash, b.key()); old != nil {
@@ -443,8 +447,8 @@ func (r *recovery) openSegments() error {
 		}
 	})
 	for _, number := range slices.Sorted(maps.Keys(r.files[journal.Segment])) {
-		if number > 1<<31 {
-			continue
+		if number >= maxSegments {
+			continue // no name of ours
 		}
 		if err := r.openSegment(uint32(number), used[uint32(number)]); err != nil {
 			return err

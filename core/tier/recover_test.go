@@ -9,7 +9,9 @@ import (
 
 	"moorage/core/index"
 	"moorage/core/tier/blockio"
+	"moorage/core/tier/blocks"
 	"moorage/core/tier/file/faulty"
+	"moorage/core/tier/journal"
 )
 
 // Two records that name the same block, as a loss of power can leave them when nothing is synced: the newer one is right.
@@ -57,6 +59,60 @@ func TestFoundIsDurable(t *testing.T) {
 	}
 	require.NoError(t, d.Close())
 	require.NoError(t, old.Close())
+}
+
+// Where a name is looked for depends on its hash, and so does the meaning of records that are lost: it is part of the format.
+func TestHashIsPartOfTheFormat(t *testing.T) {
+	h := makeHasher([16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	for key, want := range map[string]uint64{
+		"a":                                 0x1370232f064fa91e,
+		"kv/abc":                            0x5d7ecc7674853837,
+		"0123456789abcdef":                  0x5c4cf6fbcb96f11e,
+		"0123456789abcdef0123456789abcdef!": 0x9520a7003e3b485b,
+	} {
+		require.Equal(t, want, h.hash([]byte(key)), "%q", key)
+	}
+	seen := map[uint64]bool{}
+	for i := range 100_000 {
+		seen[h.hash(fmt.Append(nil, i))>>24] = true
+	}
+	require.Greater(t, len(seen), 99_950, "spread over its 40 upper bits")
+}
+
+// Whatever a record says whose checksums are good, Open does not end in a panic, and what it opens can be used.
+func FuzzOpen(f *testing.F) {
+	runs := []blocks.Run{{Segment: 0, Start: 1, Count: 2}}
+	f.Add(uint8(recordPut), []byte(makeBody(1, 5000, runs, []uint32{7}, index.Content{Key: []byte("k"), Meta: []byte("m")})), uint64(9))
+	f.Add(uint8(recordRemove), makeRemoval(8, []byte("k")), uint64(0))
+	f.Add(uint8(recordClean), []byte{}, uint64(1))
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte, synced uint64) {
+		if len(b) > journal.MaxBody {
+			return
+		}
+		fs := faulty.New()
+		header := journal.Header{Kind: journal.Journal, Number: 1, Tier: [16]byte{1}, Values: [6]uint64{1}}
+		file, err := journal.Create(fs, journalName(1), header)
+		require.NoError(t, err)
+		r := journal.Record{LSN: 1, Synced: synced, Kind: kind, Hash: 5, Body: b}
+		if kind == recordPut && body(b).check() == nil {
+			r.Hash = makeHasher(header.Tier).hash(body(b).key())
+		}
+		_, err = file.WriteAt(journal.AppendRecord(nil, journal.Seed(header.Tier), r), journal.HeaderBytes)
+		require.NoError(t, err)
+		d, err := Open(Options{FS: fs, Capacity: 16 << 20, Engine: blockio.Options{MaxPath: blockio.Layer}})
+		if err != nil {
+			require.ErrorIs(t, err, ErrFormat)
+			return
+		}
+		for _, key := range d.Keys(nil) {
+			if e, ok := d.Lookup(key); ok {
+				_ = e.Content()
+				e.Release()
+			}
+		}
+		addsUp(t, d)
+		require.NoError(t, d.Close())
+	})
 }
 
 // Many objects and lives in good order: snapshots take the place of journals, MaxSeq only grows, nothing is lost.

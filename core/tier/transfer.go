@@ -33,6 +33,7 @@ type IO struct {
 	Copy             int64  // ns of copies between a bounce slot and the memory
 	Bounced          uint64 // bytes that were copied
 	Verified         bool   // all that was read was compared with its checksum
+	Mapped           bool   // through a mapping; First to Last is the time of touching its pages
 }
 
 // step adds what one request did.
@@ -87,18 +88,25 @@ func (p *plan) memory(d *Disk, runs []blocks.Run, from, to uint64, m *Memory, of
 
 // blocks cuts [from, to) at the ends of runs and of pieces of memory.
 func (p *plan) blocks(d *Disk, runs []blocks.Run, from, to uint64, memory func(at uint64) (uintptr, registry.Region, uint64)) {
+	d.spans(runs, from, to, func(s *segment, off int64, at, n uint64) {
+		for end := at + n; at < end; {
+			addr, region, n := memory(at)
+			n = min(n, end-at)
+			p.pieces = append(p.pieces, blockio.Piece{Addr: addr, File: s.io, Off: off, Len: int(n), Buffer: region})
+			p.starts = append(p.starts, at)
+			at, off = at+n, off+int64(n)
+		}
+	})
+}
+
+// spans visits the parts of [from, to) of an object that lie in a file in one piece.
+func (d *Disk) spans(runs []blocks.Run, from, to uint64, visit func(s *segment, off int64, at, n uint64)) {
 	list := d.segmentList()
 	start := uint64(0) // of the run
 	for _, r := range runs {
 		end := start + uint64(r.Count)*blocks.Size
-		for at := max(from, start); at < min(to, end); {
-			addr, region, n := memory(at)
-			n = min(n, min(to, end)-at)
-			p.pieces = append(p.pieces, blockio.Piece{
-				Addr: addr, File: list[r.Segment].io, Off: offset(r.Start) + int64(at-start), Len: int(n), Buffer: region,
-			})
-			p.starts = append(p.starts, at)
-			at += n
+		if at, n := max(from, start), min(to, end); at < n {
+			visit(list[r.Segment], offset(r.Start)+int64(at-start), at, n-at)
 		}
 		if start = end; start >= to {
 			return

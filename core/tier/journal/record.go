@@ -73,7 +73,7 @@ func decodeHead(b []byte, seed uint32) (h head, ok bool) {
 	length := binary.LittleEndian.Uint32(b[40:])
 	h.length, h.Kind = int(length&MaxBody), uint8(length>>24)
 	h.crc = binary.LittleEndian.Uint32(b[44:])
-	return h, true
+	return h, h.Synced < h.LSN
 }
 
 // Echo calls visit with the numbers and hashes of earlier records that this one repeats.
