@@ -109,8 +109,10 @@ func (d *Disk) Close() error {
 	d.awaitHolds()
 	d.closed.Store(true)
 	for i := range d.shards { // those who have not seen it are through
-		d.shards[i].mu.Lock()
-		d.shards[i].mu.Unlock() //nolint:staticcheck
+		s := &d.shards[i]
+		s.mu.Lock()
+		s.drafts = nil
+		s.mu.Unlock()
 	}
 	close(d.stop)
 	d.keeper.Wait()

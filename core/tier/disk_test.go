@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -42,17 +43,24 @@ func memory(t testing.TB, n, skew int) []byte {
 
 const guard = 0xa5
 
-// fill makes bytes that only this object has.
-func fill(p []byte, seed uint64) []byte {
-	r := rand.NewPCG(seed, uint64(len(p)))
+// noise is what objects are cut from.
+var noise = func() []byte {
+	r, p := rand.NewPCG(1, 2), make([]byte, 1<<20+8)
 	for i := 0; i+8 <= len(p); i += 8 {
-		v := r.Uint64()
-		for j := range 8 {
-			p[i+j] = byte(v >> (8 * j))
-		}
+		binary.LittleEndian.PutUint64(p[i:], r.Uint64())
 	}
-	for i := len(p) &^ 7; i < len(p); i++ {
-		p[i] = byte(r.Uint64())
+	return p
+}()
+
+// fill makes bytes that only this object has: each sector, as far as it has room, begins with who it is.
+func fill(p []byte, seed uint64) []byte {
+	from := seed * 4099 % (1 << 19)
+	for at := 0; at < len(p); at += 1 << 19 {
+		copy(p[at:], noise[from:][:1<<19])
+	}
+	for at := 0; at+16 <= len(p); at += faulty.Sector {
+		binary.LittleEndian.PutUint64(p[at:], seed)
+		binary.LittleEndian.PutUint64(p[at+8:], uint64(at))
 	}
 	return p
 }

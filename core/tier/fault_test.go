@@ -317,7 +317,7 @@ func TestFlippedBitsOfFiles(t *testing.T) {
 			size = journal.HeaderBytes
 		}
 		reported := 0
-		for bit := int64(0); bit < 8*size; bit += 97 {
+		for bit := int64(0); bit < 8*size; bit += 97 * slower {
 			if in := bit / 8 % 2048; bit < 8*journal.HeaderBytes && in >= 92 && in%40 != 0 {
 				continue // nothing is there
 			}
@@ -368,7 +368,7 @@ func TestDamageBringsNothingBack(t *testing.T) {
 	require.NoError(t, d.Close())
 	whole := fs.Bytes("journal-00000001")
 	for _, n := range []int{1, 100, 600, 3000} {
-		for from := journal.HeaderBytes; from < len(whole); from += 37 {
+		for from := journal.HeaderBytes; from < len(whole); from += 37 * slower {
 			b := bytes.Clone(whole)
 			for i := from; i < min(len(b), from+n); i++ {
 				b[i] ^= 0x55

@@ -239,7 +239,7 @@ func TestWear(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		written, full, least := 0, false, uint64(capacity)
 		var live []string
-		for seq := uint64(1); written < 20*capacity; seq++ {
+		for seq := uint64(1); written < 20*capacity/slower; seq++ {
 			n := []int{r.IntN(8192), r.IntN(60_000), r.IntN(600_000)}[r.IntN(3)]
 			key := fmt.Sprint(seq)
 			for {

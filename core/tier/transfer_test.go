@@ -48,7 +48,7 @@ func TestParts(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for _, verify := range []Verify{Always, Off} {
 		d := crumbs(t, faulty.New(), Options{Verify: verify, Durability: None})
-		for round := range 60 {
+		for round := range 60 / slower {
 			n := []int{r.IntN(70_000), r.IntN(1 << 20), r.IntN(3 << 20)}[r.IntN(3)]
 			skew := []int{0, 0, 1, 512, 100}[r.IntN(5)]
 			src := fill(memory(t, n, skew), uint64(round))
