@@ -3,6 +3,7 @@ package tier
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -94,7 +95,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, size := range []int{16 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20} {
 		for _, verify := range []Verify{Off, Always} {
 			b.Run(fmt.Sprintf("%d/verify %v", size, verify), func(b *testing.B) {
-				d, err := Open(Options{Dir: dir, Capacity: 512 << 20, Verify: verify})
+				d, err := Open(Options{Dir: filepath.Join(dir, fmt.Sprint(size, verify)), Capacity: 512 << 20, Verify: verify})
 				require.NoError(b, err)
 				s := newScratch(b, size)
 				n := (256 << 20) / max(size, 1<<20)

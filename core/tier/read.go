@@ -175,22 +175,24 @@ func (r *reading) overlapped(ctx context.Context, from, to uint64) error {
 		start := (base + uint64(i)) * ChunkBytes
 		left[i] = min(start+ChunkBytes, to) - start
 	}
-	ready := make(chan uint64, len(left))
+	ready := make(chan chunks, len(left))
 	v := verifier{r: r, ready: ready}
 	v.done.Add(1)
 	go v.run()
 	t, err := r.d.engine.Do(ctx, &blockio.Request{Pieces: r.plan.pieces, Chunk: func(piece, off, n int) {
 		at := r.plan.starts[piece] + uint64(off)
+		complete := chunks{}
 		for end := at + uint64(n); at < end; {
 			i := at/ChunkBytes - base
 			part := min(end, (at/ChunkBytes+1)*ChunkBytes) - at
 			if i < uint64(len(left)) {
 				if left[i] -= part; left[i] == 0 {
-					ready <- base + i
+					complete = complete.with(base+i, ready)
 				}
 			}
 			at += part
 		}
+		complete.send(ready)
 	}})
 	close(ready)
 	overlapped, began := v.soFar(), now()
@@ -204,10 +206,27 @@ func (r *reading) overlapped(ctx context.Context, from, to uint64) error {
 	return v.err
 }
 
+// chunks are some in a row, so that the verifier is woken once for all that one completion has brought.
+type chunks struct{ from, to uint64 }
+
+func (c chunks) with(chunk uint64, ready chan<- chunks) chunks {
+	if c.to == chunk && c.from < c.to {
+		return chunks{c.from, chunk + 1}
+	}
+	c.send(ready)
+	return chunks{chunk, chunk + 1}
+}
+
+func (c chunks) send(ready chan<- chunks) {
+	if c.from < c.to {
+		ready <- c
+	}
+}
+
 // verifier checks chunks on a goroutine of its own.
 type verifier struct {
 	r     *reading
-	ready <-chan uint64
+	ready <-chan chunks
 	done  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -217,15 +236,17 @@ type verifier struct {
 
 func (v *verifier) run() {
 	defer v.done.Done()
-	for chunk := range v.ready {
-		began := now()
-		err := v.r.check(chunk)
-		v.mu.Lock()
-		v.spent += now() - began
-		v.err = errors.Join(v.err, err)
-		v.mu.Unlock()
-		if err != nil {
-			return
+	for some := range v.ready {
+		for chunk := some.from; chunk < some.to; chunk++ {
+			began := now()
+			err := v.r.check(chunk)
+			v.mu.Lock()
+			v.spent += now() - began
+			v.err = errors.Join(v.err, err)
+			v.mu.Unlock()
+			if err != nil {
+				return
+			}
 		}
 	}
 }
