@@ -246,6 +246,9 @@ func (w *Draft) Commit(c index.Content) (stored bool, err error) {
 	if err != nil {
 		return false, fail(op, err)
 	}
+	if w.d.filing.due(w.d) {
+		w.d.nudge()
+	}
 	return stored, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,6 +34,23 @@ func TestTwoOwnersOfABlock(t *testing.T) {
 	require.Equal(t, []string{"a"}, d.Recovered().Lost[0].Keys)
 	addsUp(t, d)
 	require.NoError(t, d.Close())
+}
+
+// Commits alone make the journal long, too.
+func TestLongJournalsBecomeSnapshots(t *testing.T) {
+	for _, mode := range []Durability{None, Batch, Each} {
+		s, fs := newScratch(t, 1000), faulty.New()
+		d := openDisk(t, fs, Options{Durability: mode, BatchEvery: time.Millisecond, SnapshotBytes: 8 << 10})
+		for i := range 400 {
+			_, err := s.put(d, fmt.Sprint(i%9), uint64(i+1), 0)
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool {
+			stats := d.Stats()
+			return stats.Snapshots > 0 && stats.JournalBytes < 64<<10
+		}, 10*time.Second, time.Millisecond, "%v", mode)
+		require.NoError(t, d.Close())
+	}
 }
 
 // What an open finds after a kill it makes durable: from then on somebody may rely on it.
