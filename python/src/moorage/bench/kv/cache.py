@@ -1,5 +1,5 @@
-"""Tiers: an object goes to the fastest that has room for it, what was not used for longest goes one down, and out of the
-last. Nothing comes back up.
+"""Tiers: an object goes to the fastest that may hold it; what was not used for longest goes one down, and in the end
+out of the last. Nothing comes back up.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class Cache:
     def _make_room(self, tier: Tier, nbytes: int, lane: Lane, timed: Timed) -> None:
         """Takes the room when there is some, after so many others had to leave."""
         if nbytes > tier.limit:
-            raise NoRoom(f"an object of {nbytes} bytes is larger than the {tier.name} tier, which may hold {tier.limit}")
+            raise NoRoom(
+                f"an object of {nbytes} bytes is larger than the {tier.name} tier, which may hold {tier.limit}"
+            )
         while True:
             with self.mu:
                 if tier.used + nbytes <= tier.limit:

@@ -5,36 +5,77 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import MoorageError
+from ..._table import Table
+from ...errors import InvalidArgumentError, MoorageError
 from .. import plot
 from ..report import show
-from . import environment, flags, folder, planning, report, result, schedule, trial, verify
+from . import (
+    beside,
+    compare,
+    dry,
+    environment,
+    flags,
+    folder,
+    limits,
+    planning,
+    ranks,
+    report,
+    result,
+    schedule,
+    trial,
+    upstream,
+    verify,
+)
 from .paths.path import Lacking
 from .planning import Plan
 from .statistics import NoHistogram, histogram
+from .trial import Trial
 
 Note = Callable[[str], None]
 
+DONE, FAILED, REFUSED = 0, 1, 2
+
 
 def main(arguments: list[str]) -> int:
-    """Runs it and returns an exit status: 0; 1 when an operation failed or a threshold was missed; 2 for what cannot be
-    done.
-    """
+    """Runs it; the exit status is 1 when an operation failed or a limit was missed, 2 for what cannot be done."""
     if arguments[:1] == ["verify"]:
         return verify.main(arguments[1:])
     try:
         options = flags.parse(arguments)
-        histogram()
-        if options.plot:
-            plot.check()
-        return _run(planning.plan(options), arguments)
+        _check(options)
+        plan = planning.plan(options)
+        if options.io_trace_log:
+            rows = dry.log(plan, options.io_trace_log)
+            print(f"{rows} operations in {options.io_trace_log}; nothing was read or written")
+            return DONE
+        return _run(plan, arguments)
     except (MoorageError, Lacking, NoHistogram, plot.NoMatplotlib, OSError) as error:
         print(f"moorage kv-bench: {error}", file=sys.stderr)
-        return 2
+        return REFUSED
+
+
+def _check(options: Any) -> None:
+    """What can be missing, before anything is done."""
+    histogram()
+    if options.plot:
+        plot.check()
+    if options.validation_trace:
+        limits.check_trace(options.validation_trace)
+    if options.upstream:
+        upstream.check(options)
+    if options.bundle and not options.output:
+        raise InvalidArgumentError("--bundle needs --output")
+    if options.ranks > 1 and (options.compare is not None or options.upstream):
+        raise InvalidArgumentError("--ranks goes with neither --compare nor --upstream")
+    for name in ("output", "csv", "plot", "bundle", "record_trace", "io_trace_log", "xlsx_output"):
+        path = getattr(options, name)
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            raise InvalidArgumentError(f"--{name.replace('_', '-')} {path}: there is no such folder")
 
 
 def _run(plan: Plan, arguments: list[str]) -> int:
@@ -43,19 +84,99 @@ def _run(plan: Plan, arguments: list[str]) -> int:
     if options.record_trace:
         schedule.save(plan.schedule, options.record_trace)
     head = _head(plan, arguments)
-    trials = []
+    if options.ranks > 1:
+        return _ranks(plan, arguments)
+    if options.compare is not None:
+        return _compare(plan, head, note)
     with folder.folder(plan.directory) as where:
-        for i in range(options.trials):
-            note(f"trial {i + 1} of {options.trials}")
-            trials.append(trial.run(plan, os.path.join(where, f"t{i}"), note))
-            if trials[-1].ran.errors:
-                break
+        trials = _trials(plan, where, note)
+        beside_us = upstream.run(options, where) if options.upstream else None
     content = result.content(head, trials)
+    judged = limits.judge(options, content["summary"])
+    content["limits"] = [vars(one) for one in judged]
+    content["upstream"] = beside_us
     note("")
-    show(report.tables(plan, content))
+    show([*report.tables(plan, content), *_more(content, judged)])
+    _write(plan, content, trials)
+    failed = any(one.ran.errors for one in trials) or not all(one.met for one in judged)
+    return FAILED if failed else DONE
+
+
+def _trials(plan: Plan, where: str, note: Note) -> list[Trial]:
+    found = []
+    for i in range(plan.options.trials):
+        note(f"trial {i + 1} of {plan.options.trials}")
+        found.append(
+            trial.run(plan, os.path.join(where, f"t{i}"), note, precondition=plan.options.precondition and i == 0)
+        )
+        if found[-1].ran.errors:
+            break
+    return found
+
+
+def _more(content: dict[str, Any], judged: Sequence[limits.Judged]) -> list[Table]:
+    shown = []
+    if judged:
+        rows: list[Sequence[str]] = [
+            (one.what, one.limit, report.number(one.measured), "met" if one.met else "missed") for one in judged
+        ]
+        shown.append(Table("Limits that were asked for", ("", "limit", "measured", "verdict"), rows))
+    if content["upstream"]:
+        lines: list[Sequence[str]] = [
+            (name, report.number(theirs), report.number(ours))
+            for name, theirs, ours in upstream.rows(content["summary"], content["upstream"])
+        ]
+        shown.append(Table("Beside the original, under its names", ("", "the original", "this"), lines))
+    return shown
+
+
+def _write(plan: Plan, content: dict[str, Any], trials: Sequence[Trial]) -> None:
+    options = plan.options
+    files = result.write(options.output, content, trials) if options.output else []
+    for path in filter(None, (options.csv, options.xlsx_output)):
+        beside.add_line(path, content)
+    if options.plot:
+        beside.draw(options.plot, trials[content["summary_of_trial"]].ran.ops, content)
+        files.append(options.plot)
+    if options.bundle:
+        beside.bundle(options.bundle, files)
+
+
+def _compare(plan: Plan, head: dict[str, Any], note: Note) -> int:
+    try:
+        with folder.folder(plan.directory) as where:
+            found = compare.compare(plan, where, note)
+    except (OSError, ValueError) as error:
+        if isinstance(error, MoorageError):
+            raise
+        print(f"moorage kv-bench: --compare: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    figures = compare.content(found)
+    note("")
+    show([report.comparison(plan, head), *compare.tables(figures)])
+    if plan.options.output:
+        result.write_compared(plan.options.output, head, compare.raw(found), figures)
+    if plan.options.plot:
+        compare.draw(plan.options.plot, figures)
+    return DONE
+
+
+def _ranks(plan: Plan, arguments: list[str]) -> int:
+    options = plan.options
+    with tempfile.TemporaryDirectory(prefix="moorage-kv-") as scratch:
+        base = os.path.splitext(options.output)[0] + "." if options.output else os.path.join(scratch, "")
+        try:
+            results = ranks.run(arguments, options.ranks, options.seed, plan.capacity / planning.GIB, base)
+        except ranks.Failed as error:
+            print(f"moorage kv-bench: --ranks: {error}", file=sys.stderr)
+            return FAILED
+    found = ranks.together(results)
+    show(ranks.tables(found))
     if options.output:
-        result.write(options.output, content, trials)
-    return 1 if any(one.ran.errors for one in trials) else 0
+        result.write_ranks(
+            options.output, found, [os.path.basename(ranks.output(base, i)) for i in range(options.ranks)]
+        )
+    return DONE
 
 
 def _head(plan: Plan, arguments: list[str]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ _REFUSED = {
 def load(path: str) -> Config:
     """Defaults, changed by what the file says. InvalidArgumentError names the key that is wrong."""
     try:
-        import yaml  # type: ignore[import-untyped, unused-ignore]
+        import yaml
     except ImportError:
         raise InvalidArgumentError("--config needs PyYAML: pip install 'moorage[bench]'") from None
     with open(path, encoding="utf-8") as file:
@@ -194,7 +194,12 @@ def _value(where: str, wanted: str, value: Any) -> Any:
         return value
     if wanted == "Range" and isinstance(value, list) and len(value) == 2 and 0 <= value[0] <= value[1]:
         return value[0], value[1]
-    if wanted.startswith("tuple") and isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value):
+    if (
+        wanted.startswith("tuple")
+        and isinstance(value, list)
+        and value
+        and all(isinstance(v, (int, float)) for v in value)
+    ):
         return tuple(value)
     raise InvalidArgumentError(f"--config {where}: {value!r} is no {wanted.replace('Range', 'pair [least, most]')}")
 

@@ -60,4 +60,4 @@ class Data:
     def crc(self, key: str, nbytes: int) -> int:
         target = np.empty(nbytes, np.uint8)
         self.fill(key, target)
-        return zlib.crc32(target)
+        return zlib.crc32(target.data)

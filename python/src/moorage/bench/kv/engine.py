@@ -300,7 +300,8 @@ class Engine:
         if not self.data.looks_right(entry.key, result[0]):
             raise ValueError(f"{entry.key}: other bytes were read than were written")
         result.clear()  # what is mapped stays in the page cache
-        path.cool(entry.key)
+        if path.meaning.cached:
+            path.cool(entry.key)
 
     def _store(self, op: Op, request: str, phase: str, lane: Lane) -> None:
         nbytes = op.tokens * self.rules.bytes_per_token
@@ -312,9 +313,7 @@ class Engine:
             with self.mu:
                 self._ran.generation_cpu += cpu
 
-            def timed(
-                phase: str, kind: str, tier: Tier, entry: Entry, lane: Lane, do: Callable[[], Stamps]
-            ) -> None:
+            def timed(phase: str, kind: str, tier: Tier, entry: Entry, lane: Lane, do: Callable[[], Stamps]) -> None:
                 self._timed(request, phase, kind, tier, entry, lane, do, lambda: 0)
 
             self.cache.write(op.key, target, op.tokens, phase, lane, timed)

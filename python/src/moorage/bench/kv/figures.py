@@ -102,7 +102,8 @@ def _requests(served: Sequence[RequestRecord], seconds: float) -> dict[str, Any]
         "hits": sum(r.hits for r in served),
         "misses": sum(r.misses for r in served),
         "by_qos": {
-            qos: distribution([r.end - r.arrival for r in served if r.qos == qos]) for qos in sorted({r.qos for r in served})
+            qos: distribution([r.end - r.arrival for r in served if r.qos == qos])
+            for qos in sorted({r.qos for r in served})
         },
     }
 

@@ -16,7 +16,7 @@ class Needs:
     """Bytes."""
 
     before: int
-    """On disk before the run: it must all fit, since all of it will be read."""
+    """Of storage before the run: all of it will be read, so all must fit."""
     objects: int
     """Of all objects that may come into being; when not all fit, those that were not used for longest leave."""
     largest: int
@@ -28,7 +28,7 @@ class Needs:
 
 def check(needs: Needs, *, capacity: int, memory: int, scale: float, what: str) -> None:
     """InvalidArgumentError names the flag, and a value with which it would fit."""
-    disk = max(needs.before - needs.tiers, needs.largest)
+    disk = max(needs.before, needs.largest)
     if disk > capacity:
         raise InvalidArgumentError(
             f"{what} needs {disk / GIB:.1f} GiB on disk, and {capacity / GIB:.1f} GiB may be used: "
@@ -37,8 +37,8 @@ def check(needs: Needs, *, capacity: int, memory: int, scale: float, what: str) 
     wanted = needs.tiers + needs.lanes
     if wanted > memory * _SPARE:
         raise InvalidArgumentError(
-            f"{what} needs {wanted / GIB:.1f} GiB of memory ({needs.tiers / GIB:.1f} for tiers, {needs.lanes / GIB:.1f} "
-            f"for workers), and {memory / GIB:.1f} GiB are available: --scale "
+            f"{what} needs {wanted / GIB:.1f} GiB of memory ({needs.tiers / GIB:.1f} for tiers, "
+            f"{needs.lanes / GIB:.1f} for workers), and {memory / GIB:.1f} GiB are available: --scale "
             f"{_scale(scale, memory * _SPARE / wanted)} makes all of it smaller, --workers, --max-concurrent-allocs, "
             "--cpu-mem-gb and --gpu-mem-gb a part of it"
         )

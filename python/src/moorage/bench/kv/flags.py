@@ -35,7 +35,7 @@ _SIZED = ("model", "model_shape", "num_users", "duration", "gpu_mem_gb", "cpu_me
 
 _DEFAULTS: dict[str, Any] = {
     "model": "llama3.1-8b", "num_users": 100, "duration": 60.0, "gpu_mem_gb": 16.0, "cpu_mem_gb": 32.0,
-    "generation_mode": "realistic", "max_concurrent_allocs": 0, "scale": 1.0, "trials": 1,
+    "generation_mode": "realistic", "max_concurrent_allocs": 0, "scale": 1.0,
 }  # fmt: skip
 
 _NO_SCALING = "a count of users that changes no concurrency would be no scaling, and there is none here"
@@ -101,9 +101,16 @@ def _workload(group: Any) -> None:
     phases = group.add_mutually_exclusive_group()
     phases.add_argument("--prefill-only", action="store_true")
     phases.add_argument("--decode-only", action="store_true")
-    add("--decode-reads", type=_count(0, 100_000), metavar="N", help="full reads of a request's object; default: answer / 32")
+    add(
+        "--decode-reads",
+        type=_count(0, 100_000),
+        metavar="N",
+        help="full reads of a request's object; default: answer / 32",
+    )
     add("--blocks", type=_count(0, 1 << 20), default=0, metavar="TOKENS", help="objects of so many tokens; 0: a prompt")
-    add("--tensor-parallel", type=_count(1, 1024), default=1, metavar="N", help="stores one rank's share of each object")
+    add(
+        "--tensor-parallel", type=_count(1, 1024), default=1, metavar="N", help="stores one rank's share of each object"
+    )
     add("--seed", type=_count(0, 2**63 - 1), help="default 42")
     add("--config", metavar="YAML", help="changes templates, QoS, prefixes, RAG, conversations, models")
 
@@ -115,7 +122,12 @@ def _where(group: Any) -> None:
     add("--gpu-mem-gb", type=_POSITIVE, metavar="GIB", help="a tier for each card, simulated in host memory")
     add("--num-gpus", type=_count(1, 1024), default=1, metavar="N")
     add("--cpu-mem-gb", type=_POSITIVE, metavar="GIB")
-    add("--backend", default="auto", metavar="PATH", help="moorage, direct, mmap, buffered, legacy1 (np.load), legacy2 (np.load and np.array)")
+    add(
+        "--backend",
+        default="auto",
+        metavar="PATH",
+        help="moorage, direct, mmap, buffered, legacy1 (np.load), legacy2 (np.load and np.array)",
+    )
     add("--store-verify", action="store_true", help="moorage compares checksums on every read")
 
 
@@ -135,7 +147,9 @@ def _replay(group: Any) -> None:
     add("--burst-trace-path", default="BurstGPT/data/BurstGPT_1.csv", metavar="FILE", help="a file, a folder or a glob")
     add("--dataset-path", metavar="JSON", help="conversations in the form of ShareGPT")
     add("--max-conversations", type=_count(1), default=500, metavar="N")
-    add("--hash-trace", metavar="JSONL", help="timestamp, input_length, output_length, hash_ids of blocks of 512 tokens")
+    add(
+        "--hash-trace", metavar="JSONL", help="timestamp, input_length, output_length, hash_ids of blocks of 512 tokens"
+    )
     add("--trace-speedup", type=_POSITIVE, default=1.0, metavar="X", help="0: no pauses")
     add("--replay-cycles", type=_count(0), default=0, metavar="N", help="0: until the time is up")
     add("--record-trace", metavar="FILE", help="writes the schedule")
@@ -168,7 +182,12 @@ def _output(group: Any) -> None:
     add("--xlsx-output", metavar="FILE", help="as --csv; the name must end in .csv")
     add("--plot", metavar="FILE", help="draws the figures, as .png, .svg or .pdf")
     add("--bundle", metavar="TAR", help="result, records and pictures in one .tar.gz")
-    add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), help="from WARNING on no progress is shown")
+    add(
+        "--log-level",
+        default="INFO",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        help="from WARNING on no progress is shown",
+    )
 
 
 def _without_sense(group: Any) -> None:
@@ -189,6 +208,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, value in {**_DEFAULTS, **PRESETS.get(options.preset or "", {})}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.trials is None:
+        options.trials = 3 if options.compare is not None else 1
     options.seed = 42 if options.seed is None else options.seed
     _check(options)
     return options

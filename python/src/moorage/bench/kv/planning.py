@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .. import machine
 from ..disk.place import Place
 from . import config as configuration
-from . import environment, fit, folder, models, schedule, workload
+from . import environment, fit, folder, models, replays, schedule, workload
 from .cache import Cache, Tier
 from .config import Config
 from .data import Data
@@ -63,7 +63,7 @@ def plan(options: argparse.Namespace) -> Plan:
     rules = _rules(options, config, model)
     backend = known.chosen(options.backend)
     tiers = _tiers(options)
-    needs = _needs(options, made, model, rules, backend, tiers)
+    needs = _needs(options, config, made, model, rules, backend, tiers)
     fit.check(
         needs, capacity=capacity, memory=machine.available_memory(), scale=options.scale,
         what=f"{len(made.before)} objects beforehand" if made.before else "this workload",
@@ -100,7 +100,15 @@ def wanted(options: argparse.Namespace, config: Config) -> workload.Wanted:
 def _schedule(options: argparse.Namespace, config: Config) -> Schedule:
     if options.replay_trace:
         return schedule.load(options.replay_trace)
-    return workload.synthetic(wanted(options, config))
+    asked = wanted(options, config)
+    cycles, speedup = options.replay_cycles, options.trace_speedup
+    if options.use_burst_trace:
+        return replays.burst(asked, options.burst_trace_path, speedup, cycles)
+    if options.hash_trace:
+        return replays.hashed(asked, options.hash_trace, speedup, cycles)
+    if options.dataset_path:
+        return replays.sharegpt(asked, options.dataset_path, options.max_conversations, cycles)
+    return workload.synthetic(asked)
 
 
 def _rules(options: argparse.Namespace, config: Config, model: Model) -> Rules:
@@ -123,7 +131,7 @@ def _tiers(options: argparse.Namespace) -> tuple[tuple[str, int], ...]:
 
 
 def _needs(
-    options: argparse.Namespace, made: Schedule, model: Model, rules: Rules, backend: str,
+    options: argparse.Namespace, config: Config, made: Schedule, model: Model, rules: Rules, backend: str,
     tiers: tuple[tuple[str, int], ...],
 ) -> fit.Needs:  # fmt: skip
     each = model.bytes_per_token
@@ -132,9 +140,10 @@ def _needs(
     writers = min(options.max_concurrent_allocs or rules.workers, rules.workers)
     if options.decode_only and not options.enable_rag and options.disable_prefix_caching:
         writers = min(4, rules.workers)
+    before = sum(op.tokens for op in made.before) * each
     copies = 2 if backend == "legacy2" else 1
     return fit.Needs(
-        before=sum(op.tokens for op in made.before) * each,
+        before=max(0, before - int(config.eviction.target_usage_ratio * sum(size for _, size in tiers))),
         objects=objects,
         largest=largest,
         tiers=min(sum(size for _, size in tiers), objects),

@@ -81,6 +81,7 @@ def write(path: str, kind: Any, records: Iterable[Sequence[Any]]) -> None:
 
 def read(path: str, kind: type[T]) -> list[T]:
     """What `write` has written. ValueError for anything else."""
+    make: Any = kind
     opened: Any = gzip.open if path.endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
@@ -88,9 +89,9 @@ def read(path: str, kind: type[T]) -> list[T]:
             raise ValueError(f"{path} does not begin with the columns {', '.join(kind._fields)}")
         hints = get_type_hints(kind)
         numbers = [hints[name] is int for name in kind._fields]
-        found = []
+        found: list[T] = []
         for row in rows:
             if len(row) != len(numbers):
                 raise ValueError(f"{path} was cut off after {len(found)} records")
-            found.append(kind(*(int(cell) if number else cell for cell, number in zip(row, numbers))))
+            found.append(make(*(int(cell) if number else cell for cell, number in zip(row, numbers))))
         return found

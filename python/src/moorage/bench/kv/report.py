@@ -52,6 +52,20 @@ def title(plan: Plan, content: dict[str, Any]) -> str:
     return f"KV cache of {plan.model.name}, {plan.options.num_users} users{scale}, on {where} ({how}; {UNOFFICIAL})"
 
 
+def comparison(plan: Plan, head: dict[str, Any]) -> Table:
+    """What stands above a comparison."""
+    env = head["environment"]
+    rows: list[Sequence[str]] = [
+        ("device", env["device"]),
+        ("file system", f"{env['file_system']} ({env['mount_options']})"),
+        ("model", f"{plan.model.name}, {plan.model.bytes_per_token:,} bytes per token"),
+        ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
+        ("command", head["command"]),
+    ]
+    scale = "" if plan.options.scale == 1 else f" (--scale {plan.options.scale:g})"
+    return Table(f"Paths compared{scale}; {UNOFFICIAL}", ("", ""), rows, left=2)
+
+
 def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
     cold, path = facts.get("cold", {}), facts["path"]
     env = content["environment"]
@@ -63,8 +77,11 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
         ("device is", f"reads: {path['read']}; writes: {path['write']}"),
         ("", "block layer, file system and the delay until completion is seen are in it"),
         ("model", f"{plan.model.name}, {plan.model.bytes_per_token:,} bytes per token"),
-        ("schedule", f"{plan.schedule.name}: {len(plan.schedule.requests)} requests, {content['schedule']['sha256'][:16]}"),
-        ("working set", f"{plan.needs.objects / GIB:.2f} GiB, of it before the run {plan.needs.before / GIB:.2f} GiB"),
+        (
+            "schedule",
+            f"{plan.schedule.name}: {len(plan.schedule.requests)} requests, {content['schedule']['sha256'][:16]}",
+        ),
+        ("working set", f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB"),
         ("tiers", ", ".join(f"{name} {bytes_(size)} in memory" for name, size in plan.tiers) or "storage only"),
         ("workers", f"{plan.rules.workers}, arrivals: {plan.options.arrival}"),
         ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
@@ -105,7 +122,9 @@ def _levels(found: dict[str, Any]) -> Table:
                     rows += [_ms("   copy probe, in no other figure", one["probe"])] if one["probe"]["sum"] else []
     if found["evictions"]["operations"]:
         rows.append(_ms("L3 eviction writes", found["evictions"]["total"]))
-    return Table("Latency in ms (-: fewer than ten samples beyond it; rows do not add up, their sums do)", _COLUMNS, rows)
+    return Table(
+        "Latency in ms (-: fewer than ten samples beyond it; rows do not add up, their sums do)", _COLUMNS, rows
+    )
 
 
 def _bandwidth(found: dict[str, Any]) -> Table:
@@ -121,7 +140,16 @@ def _bandwidth(found: dict[str, Any]) -> Table:
                         number(one["mean_depth"]),
                     )
                 )  # fmt: skip
-    columns = ("completed in the window", "n", "GiB", "GiB/s", "GB/s", "operations/s", "GiB/s of one operation", "depth")
+    columns = (
+        "completed in the window",
+        "n",
+        "GiB",
+        "GiB/s",
+        "GB/s",
+        "operations/s",
+        "GiB/s of one operation",
+        "depth",
+    )
     return Table(f"Bandwidth, over {found['seconds']:.2f} s", columns, rows)
 
 
@@ -175,7 +203,14 @@ def _trials(content: dict[str, Any]) -> Table:
         low, high = one["interval"] or (None, None)
         cv = "-" if one["cv"] is None else f"{one['cv']:.0%}"
         rows.append(
-            (name, number(one["median"]), number(one["min"]), number(one["max"]), cv, f"{number(low)} to {number(high)}")
+            (
+                name,
+                number(one["median"]),
+                number(one["min"]),
+                number(one["max"]),
+                cv,
+                f"{number(low)} to {number(high)}",
+            )
         )
     columns = ("", "median", "least", "most", "CV", "95 % interval of the median")
     return Table(f"{len(content['trials'])} trials", columns, rows)

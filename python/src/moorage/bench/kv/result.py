@@ -17,6 +17,8 @@ from .statistics import encoded, histogram, spread
 from .trial import Trial
 
 FORMAT = "moorage kv-bench 1"
+FORMAT_RANKS = "moorage kv-bench ranks 1"
+FORMAT_COMPARED = "moorage kv-bench compare 1"
 
 HEADLINES = (
     "storage_read_gib_per_s", "storage_write_gib_per_s", "storage_read_total_p95_ms", "storage_read_device_p95_ms",
@@ -121,6 +123,20 @@ def write(path: str, found: dict[str, Any], trials: Sequence[Trial]) -> list[str
         json.dump(found, file, indent=1, allow_nan=False)
         file.write("\n")
     return written
+
+
+def write_compared(path: str, head: dict[str, Any], raw: dict[str, Any], figures: dict[str, Any]) -> None:
+    found = {"format": FORMAT_COMPARED, "note": UNOFFICIAL, **head, "compare": figures, "raw": raw}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(found, file, allow_nan=False)
+        file.write("\n")
+
+
+def write_ranks(path: str, together: dict[str, Any], files: Sequence[str]) -> None:
+    """The results of the ranks lie beside it."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT_RANKS, "note": UNOFFICIAL, "results": files, **together}, file, indent=1)
+        file.write("\n")
 
 
 def sha256(path: str) -> str:

@@ -69,7 +69,16 @@ class Schedule:
             ops = [_plain(op) for op in _folded(r.ops)]
             counts = [n for _, n in _counted(r.ops)]
             yield json.dumps(
-                [r.user, r.number, r.arrival, r.qos, r.priority, r.context, r.generate, [[n, *o] for n, o in zip(counts, ops)]]
+                [
+                    r.user,
+                    r.number,
+                    r.arrival,
+                    r.qos,
+                    r.priority,
+                    r.context,
+                    r.generate,
+                    [[n, *o] for n, o in zip(counts, ops)],
+                ]
             )
 
     def written(self) -> dict[str, int]:
@@ -154,8 +163,8 @@ def _op(words: Sequence[Any]) -> Op:
 
 
 def _request(words: Sequence[Any]) -> Request:
-    *plain, ops = words
-    found: list[Op] = []
-    for n, *op in ops:
-        found += [_op(op)] * n
-    return Request(*plain, tuple(found))
+    user, number, arrival, qos, priority, context, generate, folded = words
+    ops: list[Op] = []
+    for n, *op in folded:
+        ops += [_op(op)] * n
+    return Request(user, number, arrival, qos, priority, context, generate, tuple(ops))

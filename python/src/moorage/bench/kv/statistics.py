@@ -70,7 +70,7 @@ class NoHistogram(Exception):
 def histogram(nanoseconds: Iterable[int] = ()) -> Any:
     """A log-linear histogram of three significant digits. What is below a nanosecond counts as one."""
     try:
-        from hdrh.histogram import HdrHistogram  # type: ignore[import-not-found, unused-ignore]
+        from hdrh.histogram import HdrHistogram
     except ImportError:
         raise NoHistogram("needs hdrhistogram: pip install 'moorage[bench]'") from None
     found = HdrHistogram(_LOWEST, _HIGHEST, _DIGITS)

@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from .. import machine
 from ..disk.place import Counters, System
-from . import planning
+from . import planning, steady
 from .arrivals import SECOND
 from .engine import Engine, Ran
 from .figures import GIB, figures
@@ -29,11 +29,14 @@ class Trial:
     """What does not follow from the records: of the process, the device, the path."""
 
 
-def run(plan: Plan, where: str, note: Callable[[str], None]) -> Trial:
-    """Raises nothing for a failed operation: it stands among the errors."""
+def run(plan: Plan, where: str, note: Callable[[str], None], *, precondition: bool = False) -> Trial:
+    """Raises nothing for a failed operation of the window: it stands among the errors."""
     path = planning.storage(plan, where)
     try:
-        return _run(plan, path, note)
+        before = steady.facts(steady.precondition(plan, path, note)) if precondition else None
+        found = _run(plan, path, note)
+        found.facts["preconditioned"] = before
+        return found
     finally:
         path.close()
 

@@ -9,10 +9,20 @@ import os
 import sys
 from typing import Any
 
-from . import records
+from . import compare, ranks, records
 from .figures import TIERS, figures, summary
 from .records import OpRecord, RequestRecord
-from .result import FORMAT, Names, headline, histograms, median_trial, over_trials, sha256
+from .result import (
+    FORMAT,
+    FORMAT_COMPARED,
+    FORMAT_RANKS,
+    Names,
+    headline,
+    histograms,
+    median_trial,
+    over_trials,
+    sha256,
+)
 from .statistics import NoHistogram
 
 
@@ -36,6 +46,10 @@ def problems(path: str) -> list[str]:
     """What does not hold; nothing when all does."""
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
+    if content.get("format") == FORMAT_COMPARED:
+        return _compared(content)
+    if content.get("format") == FORMAT_RANKS:
+        return _ranks(path, content)
     if content.get("format") != FORMAT:
         raise ValueError(f"its format is {content.get('format')!r}, not {FORMAT!r}")
     wrong: list[str] = []
@@ -71,6 +85,30 @@ def _trial(path: str, i: int, trial: dict[str, Any], wrong: list[str]) -> dict[s
     head = headline(computed, trial["facts"])
     _same(f"trial {i}: headline", trial["headline"], head, wrong)
     return head
+
+
+def _ranks(path: str, content: dict[str, Any]) -> list[str]:
+    """Each rank's result, and what they give together."""
+    wrong, results = [], []
+    for name in content["results"]:
+        one = os.path.join(os.path.dirname(path), name)
+        wrong += [f"{name}: {text}" for text in problems(one)]
+        with open(one, encoding="utf-8") as file:
+            results.append(json.load(file))
+    for name, value in _plain(ranks.together(results)).items():
+        _same(name, content[name], value, wrong)
+    return wrong
+
+
+def _compared(content: dict[str, Any]) -> list[str]:
+    wrong: list[str] = []
+    found = compare.from_raw(content["raw"])
+    for depth, rows in found.rows.items():
+        for row in rows:
+            if any(host < 0 for host in row.all("host")):
+                wrong.append(f"{row.title}, {depth} at a time: device is longer than total")
+    _same("compare", content["compare"], _plain(compare.content(found)), wrong)
+    return wrong
 
 
 def _plain(value: Any) -> Any:

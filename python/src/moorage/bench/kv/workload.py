@@ -93,22 +93,22 @@ class User:
         number, self._count = self._count, self._count + 1
         context = self._random.randint(max(1, self._context // 4), max(1, self._context))
         answer = self._random.randint(max(1, self._answer // 4), max(1, self._answer))
-        before = self._prefix(context)
-        shared = sum(op.tokens for op in before)
+        before, shared = self._prefix(context)
         ops = before + self._own(number, max(1, context - shared), context, answer)
-        return Request(
-            self.number, number, arrival, self._qos, self._profile.priority, context, answer, tuple(ops)
-        )
+        return Request(self.number, number, arrival, self._qos, self._profile.priority, context, answer, tuple(ops))
 
-    def _prefix(self, context: int) -> list[Op]:
-        """A system prompt that many requests begin with. The first that has it computes it, and stores it."""
+    def _prefix(self, context: int) -> tuple[list[Op], int]:
+        """A system prompt that many requests begin with, and its tokens. The first that has it computes it, and stores
+        it.
+        """
         prefix = self._config.prefix_cache
         if not self._wanted.prefixes or self._random.random() >= prefix.probability:
-            return []
+            return [], 0
         i = self._random.randrange(len(prefix.prompt_tokens))
-        if prefix.prompt_tokens[i] >= context:
-            return []
-        return self._sizes.ops(READ_OR_WRITE, f"prefix{i}", prefix.prompt_tokens[i], "prefix")
+        tokens = prefix.prompt_tokens[i]
+        if tokens >= context:
+            return [], 0
+        return self._sizes.ops(READ_OR_WRITE, f"prefix{i}", tokens, "prefix"), tokens
 
     def _own(self, number: int, tokens: int, context: int, answer: int) -> list[Op]:
         wanted, decode = self._wanted, self._config.decode

@@ -29,9 +29,6 @@ class Direct(Buffered):
         super().__init__(folder, model)
         probe(folder)
 
-    def cool(self, key: str) -> None:
-        """Nothing of it was in the page cache."""
-
     def write(self, key: str, data: Bytes, tokens: int, lane: Lane) -> Stamps:
         """The file is a whole number of pages while it is written, and cut to its length afterwards."""
         part = f"{self.path(key)}.{lane.number}.part"
@@ -67,7 +64,7 @@ class Direct(Buffered):
     def _fill(self, fd: int, key: str, room: Bytes, nbytes: int) -> None:
         done, whole = 0, rounded(nbytes)
         while done < nbytes:
-            n = os.preadv(fd, [room[done:whole]], PAYLOAD + done)
+            n = os.preadv(fd, [room[done:whole].data], PAYLOAD + done)
             done += n
             if done >= nbytes:
                 return
@@ -102,7 +99,7 @@ def probe(folder: str) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
         try:
             _pwrite_all(fd, page.room(PAGE)[:PAGE], 0)
-            os.preadv(fd, [page.room(PAGE)[:PAGE]], 0)
+            os.preadv(fd, [page.room(PAGE)[:PAGE].data], 0)
         finally:
             os.close(fd)
     except OSError as error:

@@ -96,7 +96,9 @@ class Load(Files):
 
     name = "legacy1"
     title = "np.load"
-    meaning = Meaning(1, "np.load: open, header, disk to page cache to array; advising and looking is host", _FSYNC, True)
+    meaning = Meaning(
+        1, "np.load: open, header, disk to page cache to array; advising and looking is host", _FSYNC, True
+    )
 
     def read(self, key: str, nbytes: int, lane: Lane) -> tuple[Bytes, Stamps]:
         loaded, t1, t2 = self._load(key, nbytes)
@@ -166,7 +168,7 @@ class Buffered(Files):
     def _fill(self, fd: int, key: str, room: Bytes, nbytes: int) -> None:
         done = 0
         while done < nbytes:
-            n = os.preadv(fd, [room[done:]], PAYLOAD + done)
+            n = os.preadv(fd, [room[done:].data], PAYLOAD + done)
             if n == 0:
                 raise ShortRead(f"{key}: its file ends {nbytes - done} bytes too early")
             done += n

@@ -58,11 +58,14 @@ class Path:
         """The bytes are valid until the lane reads again."""
         raise NotImplementedError
 
+    def begin(self, lane: Lane) -> None:
+        """In the thread that will read, before anything is timed."""
+
     def delete(self, key: str) -> None:
         raise NotImplementedError
 
     def cool(self, key: str) -> None:
-        """After a read, out of the time: what the page cache has kept of it goes."""
+        """Out of the time: what the page cache has kept of it goes."""
 
     def residency(self, key: str) -> tuple[int, int] | None:
         """Bytes of it in the page cache, and all of its bytes; None where one file holds many."""

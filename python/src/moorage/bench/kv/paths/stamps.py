@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from ctypes import byref, c_uint64
 from typing import Any
 
 from .... import _abi
-from ....timings import KINDS
 from .path import Stamps
 
 _LAST = 64
@@ -25,7 +25,8 @@ class Times:
         """Of the call that lasted from `begin` to `end`. A record belongs to it that lies within, as close to its
         beginning as possible: nothing that waits lies between a call's beginning and the store's first stamp.
         """
-        numbers = {KINDS.index(kind) for kind in kinds}
+        kinds_ = importlib.import_module("moorage.timings").KINDS
+        numbers = {kinds_.index(kind) for kind in kinds}
         fitting = [
             one for one in self._last()
             if one.kind in numbers and one.bytes == nbytes and begin <= one.t0 and one.t3 <= end
