@@ -15,7 +15,16 @@ pytest.importorskip("hdrh", reason="probed hdrhistogram: not installed, it comes
 from moorage.bench.kv import flags, main, planning  # noqa: E402
 from moorage.bench.kv.planning import Plan  # noqa: E402
 
-SMALL = ["--model-shape", "layers=2,heads=2,dim=16", "--gpu-mem-gb", "0", "--cpu-mem-gb", "0", "--generation-mode", "none"]
+SMALL = [
+    "--model-shape",
+    "layers=2,heads=2,dim=16",
+    "--gpu-mem-gb",
+    "0",
+    "--cpu-mem-gb",
+    "0",
+    "--generation-mode",
+    "none",
+]
 """256 bytes a token: a prompt is some hundred KiB."""
 
 
@@ -32,7 +41,12 @@ def run(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
     """Exit status and result."""
     output = folder / "result.json"
     given = [*SMALL, "--cache-dir", str(folder), "--output", str(output), "--log-level", "ERROR", *words]
-    for name, value in (("--num-users", "4"), ("--duration", "0.5"), ("--backend", "buffered"), ("--arrival", "closed")):
+    for name, value in (
+        ("--num-users", "4"),
+        ("--duration", "0.5"),
+        ("--backend", "buffered"),
+        ("--arrival", "closed"),
+    ):
         if name not in given:
             given += [name, value]
     status = main(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,13 @@ def test_a_model_of_ones_own_and_a_share_of_it() -> None:
     assert models.custom("layers=61,latent=576").bytes_per_token == 70_272
     with pytest.raises(InvalidArgumentError, match="tensor-parallel 3"):
         model.share(3)
-    for text in ("", "layers=4", "layers=4,heads=8,dim=0", "layers=4,heads=8,dim=64,dtype=float99", "layers=1,latent=2,dim=3"):
+    for text in (
+        "",
+        "layers=4",
+        "layers=4,heads=8,dim=0",
+        "layers=4,heads=8,dim=64,dtype=float99",
+        "layers=1,latent=2,dim=3",
+    ):
         with pytest.raises(InvalidArgumentError, match="model-shape"):
             models.custom(text)
 
@@ -138,7 +144,7 @@ def test_rates(kind: str) -> None:
     seed = 20_261_122
     print(f"seed {seed}")
     times = list(islice(arrivals.arrivals(kind, 50.0, 3.0, seed), 4000))
-    gaps = [b - a for a, b in pairwise(times)]
+    gaps = [b - a for a, b in zip(times, times[1:])]
     mean = sum(gaps) / len(gaps)
     cv = (sum((g - mean) ** 2 for g in gaps) / len(gaps)) ** 0.5 / mean
     assert mean == pytest.approx(arrivals.SECOND / 50, rel=0.25)
@@ -285,7 +291,9 @@ def test_every_key_of_a_configuration_has_an_effect() -> None:
     import dataclasses
 
     source = "".join(
-        path.read_text() for path in Path(workload.__file__).parent.rglob("*.py") if path.name not in ("config.py", "flags.py")
+        path.read_text()
+        for path in Path(workload.__file__).parent.rglob("*.py")
+        if path.name not in ("config.py", "flags.py")
     )
     for section in dataclasses.fields(Config):
         value = getattr(Config(), section.name)
@@ -298,12 +306,7 @@ def test_every_key_of_a_configuration_has_an_effect() -> None:
 
 # ---- flags ----
 
-ORIGINAL = """log-level model num-users duration gpu-mem-gb num-gpus tensor-parallel cpu-mem-gb cache-dir generation-mode
-performance-profile disable-multi-turn disable-prefix-caching enable-rag rag-num-docs enable-autoscaling autoscaler-mode
-target-saturation use-burst-trace burst-trace-path trace-speedup replay-cycles validation-trace dataset-path
-max-conversations request-rate max-requests max-concurrent-allocs storage-capacity-gb precondition precondition-size-gb
-precondition-threads prefill-only decode-only seed config output xlsx-output io-trace-log
-enable-latency-tracing""".split()
+ORIGINAL = ["log-level", "model", "num-users", "duration", "gpu-mem-gb", "num-gpus", "tensor-parallel", "cpu-mem-gb", "cache-dir", "generation-mode", "performance-profile", "disable-multi-turn", "disable-prefix-caching", "enable-rag", "rag-num-docs", "enable-autoscaling", "autoscaler-mode", "target-saturation", "use-burst-trace", "burst-trace-path", "trace-speedup", "replay-cycles", "validation-trace", "dataset-path", "max-conversations", "request-rate", "max-requests", "max-concurrent-allocs", "storage-capacity-gb", "precondition", "precondition-size-gb", "precondition-threads", "prefill-only", "decode-only", "seed", "config", "output", "xlsx-output", "io-trace-log", "enable-latency-tracing"]
 
 
 def test_every_flag_of_the_original_is_known() -> None:

@@ -139,13 +139,12 @@ class Cache:
 
     def _make_room(self, tier: Tier, nbytes: int, lane: Lane, timed: Timed) -> None:
         """Takes the room when there is some, after so many others had to leave."""
-        if nbytes > tier.limit:
-            raise NoRoom(
-                f"an object of {nbytes} bytes is larger than the {tier.name} tier, which may hold {tier.limit}"
-            )
+        if nbytes > tier.capacity:
+            raise NoRoom(f"an object of {nbytes} bytes is larger than the {tier.name} tier of {tier.capacity}")
+        limit = max(tier.limit, nbytes)  # alone it may fill more than others together
         while True:
             with self.mu:
-                if tier.used + nbytes <= tier.limit:
+                if tier.used + nbytes <= limit:
                     tier.used += nbytes
                     return
                 victim = next((one for one in tier.entries.values() if not one.readers and not one.moving), None)

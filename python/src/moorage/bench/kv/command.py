@@ -190,6 +190,7 @@ def _head(plan: Plan, arguments: list[str]) -> dict[str, Any]:
             "name": plan.schedule.name, "requests": len(plan.schedule.requests),
             "before": len(plan.schedule.before), "sha256": plan.schedule.digest(),
         },
+        "qos_targets_ms": plan.targets,
         "dataset_sha256": plan.dataset(),
         "environment": environment.environment(plan.directory, plan.place),
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from .arrivals import SECOND
@@ -15,6 +15,7 @@ TIERS = ("gpu", "cpu", "storage")
 _SIZE_CLASSES = (("< 1 MiB", MIB), ("1-16 MiB", 16 * MIB), ("16-256 MiB", 256 * MIB), (">= 256 MiB", 1 << 62))
 
 Window = tuple[int, int]
+Targets = Mapping[str, float]
 
 
 def counted(ops: Iterable[OpRecord], window: Window) -> list[OpRecord]:
@@ -26,7 +27,10 @@ def done(requests: Iterable[RequestRecord], window: Window) -> list[RequestRecor
     return [r for r in requests if window[0] <= r.end < window[1]]
 
 
-def figures(ops: Sequence[OpRecord], requests: Sequence[RequestRecord], window: Window) -> dict[str, Any]:
+def figures(
+    ops: Sequence[OpRecord], requests: Sequence[RequestRecord], window: Window, targets: Targets
+) -> dict[str, Any]:
+    """`targets`: milliseconds that requests of a class of service may take."""
     seconds = (window[1] - window[0]) / SECOND
     inside = counted(ops, window)
     served = done(requests, window)
@@ -39,7 +43,7 @@ def figures(ops: Sequence[OpRecord], requests: Sequence[RequestRecord], window: 
         },
         "evictions": _tier([op for op in inside if op.phase == "evict"], seconds),
         "sizes": _sizes(inside),
-        "requests": _requests(served, seconds),
+        "requests": _requests(served, seconds, targets),
         "tokens": _tokens(inside, served, seconds),
         "amplification": _amplification(inside),
         "series": _series(inside, window),
@@ -90,7 +94,7 @@ def _sizes(ops: Sequence[OpRecord]) -> list[dict[str, Any]]:
     return found
 
 
-def _requests(served: Sequence[RequestRecord], seconds: float) -> dict[str, Any]:
+def _requests(served: Sequence[RequestRecord], seconds: float, targets: Targets) -> dict[str, Any]:
     return {
         "done": len(served),
         "per_s": len(served) / seconds,
@@ -101,11 +105,18 @@ def _requests(served: Sequence[RequestRecord], seconds: float) -> dict[str, Any]
         "generation": distribution([r.slept for r in served]),
         "hits": sum(r.hits for r in served),
         "misses": sum(r.misses for r in served),
-        "by_qos": {
-            qos: distribution([r.end - r.arrival for r in served if r.qos == qos])
-            for qos in sorted({r.qos for r in served})
-        },
+        "by_qos": {qos: _service(served, qos, targets[qos]) for qos in sorted({r.qos for r in served})},
     }
+
+
+_COMPLY = 0.95
+
+
+def _service(served: Sequence[RequestRecord], qos: str, target: float) -> dict[str, Any]:
+    """Met when 95 % of the requests took no longer than the target of their class."""
+    times = [r.end - r.arrival for r in served if r.qos == qos]
+    within = sum(t <= target * 1e6 for t in times) / len(times)
+    return {**distribution(times), "target_ms": target, "within": within, "met": within >= _COMPLY}
 
 
 def _tokens(ops: Sequence[OpRecord], served: Sequence[RequestRecord], seconds: float) -> dict[str, Any]:
@@ -181,5 +192,11 @@ def summary(found: dict[str, Any], entries: dict[str, int]) -> dict[str, Any]:
         "storage_io_latency_ms": requests["storage_sum"],
         "generation_latency_ms": requests["generation"],
         "cache_stats": stats,
-        "qos_metrics": {qos: {"latency_ms": one} for qos, one in requests["by_qos"].items()},
+        "qos_metrics": {
+            qos: {
+                "latency_ms": one,
+                "sla": {"target_p95_ms": one["target_ms"], "compliance": one["within"], "met": one["met"]},
+            }
+            for qos, one in requests["by_qos"].items()
+        },
     }

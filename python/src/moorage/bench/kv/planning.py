@@ -43,6 +43,11 @@ class Plan:
     """Name and bytes of those in memory."""
 
     @property
+    def targets(self) -> dict[str, float]:
+        """Milliseconds that 95 % of the requests of a class of service may take."""
+        return {name: profile.targets[0] for name, profile in self.config.qos_profiles.items()}
+
+    @property
     def data(self) -> Data:
         return Data(self.options.seed)
 

@@ -81,7 +81,10 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
             "schedule",
             f"{plan.schedule.name}: {len(plan.schedule.requests)} requests, {content['schedule']['sha256'][:16]}",
         ),
-        ("working set", f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB"),
+        (
+            "working set",
+            f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB",
+        ),
         ("tiers", ", ".join(f"{name} {bytes_(size)} in memory" for name, size in plan.tiers) or "storage only"),
         ("workers", f"{plan.rules.workers}, arrivals: {plan.options.arrival}"),
         ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
@@ -169,6 +172,13 @@ def _cost(found: dict[str, Any], facts: dict[str, Any]) -> Table:
         ("generated tokens, per second that requests waited for storage", number(tokens["generated_per_storage_s"])),
         ("requests done, per second", f"{requests['done']}, {number(requests['per_s'])}"),
         ("hits", f"{requests['hits']} of {looked}"),
+        *(
+            (
+                f"{qos}: within {one['target_ms']:g} ms, of {one['n']} requests",
+                f"{one['within']:.0%}{'' if one['met'] else ', missed'}",
+            )
+            for qos, one in requests["by_qos"].items()
+        ),
         ("an object is read by decoding, times", number(found["amplification"]["factor"])),
         ("in flight when the window ended, not counted", f"{late['operations']}, {bytes_(late['bytes'])}"),
         ("requests begun and not done / never begun",

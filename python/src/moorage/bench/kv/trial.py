@@ -51,7 +51,9 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
         before = engine.populate(plan.schedule.before, lanes)
         populated = time.monotonic() - begin
         if before.errors:
-            return Trial(before, figures([], [], (0, 1)), {"path": _path(path)})
+            return Trial(
+                before, figures([], [], (0, 1), {}), {"path": _path(path), "window_ns": [0, 1], "errors": before.errors}
+            )
         for lane in lanes:
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
         first = counters.now()
@@ -60,7 +62,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
     finally:
         for lane in lanes:
             lane.close()
-    found = figures(ran.ops, ran.requests, ran.window)
+    found = figures(ran.ops, ran.requests, ran.window, plan.targets)
     facts = {
         "path": _path(path),
         "before": {"objects": len(before.ops), "bytes": sum(op.nbytes for op in before.ops), "seconds": populated},

@@ -55,7 +55,7 @@ def problems(path: str) -> list[str]:
     wrong: list[str] = []
     heads = []
     for i, trial in enumerate(content["trials"]):
-        heads.append(_trial(path, i, trial, wrong))
+        heads.append(_trial(path, i, trial, content["qos_targets_ms"], wrong))
     _same("headlines", content["headlines"], over_trials(heads), wrong)
     chosen = content["summary_of_trial"]
     if chosen != median_trial(heads):
@@ -66,7 +66,7 @@ def problems(path: str) -> list[str]:
     return wrong
 
 
-def _trial(path: str, i: int, trial: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
+def _trial(path: str, i: int, trial: dict[str, Any], targets: dict[str, float], wrong: list[str]) -> dict[str, Any]:
     names = Names(path)
     for name, digest in trial["records"].items():
         if sha256(os.path.join(os.path.dirname(path), name)) != digest:
@@ -79,7 +79,7 @@ def _trial(path: str, i: int, trial: dict[str, Any], wrong: list[str]) -> dict[s
             wrong.append(f"trial {i}: the stamps of {op.request} {op.key} cannot be: {op.t0} {op.t1} {op.t2} {op.t3}")
         elif op.copy + op.verify > op.host:
             wrong.append(f"trial {i}: {op.request} {op.key} copies and verifies longer than host")
-    computed = _plain(figures(ops, requests, (first, last)))
+    computed = _plain(figures(ops, requests, (first, last), targets))
     _same(f"trial {i}: figures", trial["figures"], computed, wrong)
     _same(f"trial {i}: histograms", trial["histograms"], histograms(ops, (first, last)), wrong)
     head = headline(computed, trial["facts"])
