@@ -33,7 +33,7 @@ from . import (
 )
 from .paths.path import Lacking
 from .planning import Plan
-from .statistics import NoHistogram, histogram
+from .distributions import NoHistogram, histogram
 from .trial import Trial
 
 Note = Callable[[str], None]

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from .arrivals import SECOND
 from .records import OpRecord, RequestRecord
-from .statistics import PERCENTILES, distribution, label
+from .distributions import PERCENTILES, distribution, label
 
 GIB, GB, MIB = 1 << 30, 10**9, 1 << 20
 

@@ -168,6 +168,13 @@ def _measure(group: Any) -> None:
     add("--precondition-threads", type=_count(0, 256), default=0, metavar="N", help="0: one for each core")
     add("--copy-probe", action="store_true", help="copies what was delivered once more, out of the time")
     add("--compare", nargs="?", const="all", metavar="LIST", help="paths in turns over the same objects")
+    add(
+        "--compare-gib",
+        type=_number(0.001, 1024),
+        default=0.25,
+        metavar="GIB",
+        help="objects of a pass; each path makes four passes and more at each depth",
+    )
     add("--compare-threads", default="1,4,20", metavar="LIST")
     add("--upstream", metavar="FILE", help="your checkout's kv-cache.py, run beside with the same flags")
     add("--performance-profile", choices=("latency", "throughput"), help="thresholds of the original; none by default")

@@ -35,6 +35,10 @@ class Span:
         return self._all
 
     @property
+    def nbytes(self) -> int:
+        return len(self._all)
+
+    @property
     def address(self) -> int:
         return int(self._all.ctypes.data)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..._table import Table
 from .report import number
-from .statistics import PERCENTILES, label, merged
+from .distributions import PERCENTILES, label, merged
 
 _TAKEN_OUT = (
     "--ranks", "--output", "--seed", "--plot", "--csv", "--xlsx-output", "--bundle", "--storage-capacity-gb",

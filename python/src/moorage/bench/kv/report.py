@@ -10,7 +10,7 @@ from ..._table import size as bytes_
 from .figures import GIB, TIERS
 from .flags import UNOFFICIAL
 from .planning import Plan
-from .statistics import PERCENTILES, label
+from .distributions import PERCENTILES, label
 
 _P = [label(p) for p in PERCENTILES]
 _COLUMNS = ("", "n", *(f"p{p:g}" for p in PERCENTILES), "max", "mean")

@@ -13,7 +13,7 @@ from . import records
 from .figures import TIERS, counted, summary
 from .flags import UNOFFICIAL
 from .records import OpRecord, RequestRecord
-from .statistics import encoded, histogram, spread
+from .distributions import encoded, histogram, spread
 from .trial import Trial
 
 FORMAT = "moorage kv-bench 1"

@@ -56,6 +56,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
             )
         for lane in lanes:
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
+        path.settle()
         first = counters.now()
         ran = engine.run(plan.schedule, lanes)
         last = counters.now()

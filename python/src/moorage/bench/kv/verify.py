@@ -23,7 +23,7 @@ from .result import (
     over_trials,
     sha256,
 )
-from .statistics import NoHistogram
+from .distributions import NoHistogram
 
 
 def main(arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from ..paths.ours import Ours
 from ..paths.path import Lacking, Path
 from ..paths.uring import UringAll, UringOne
 from ..planning import Plan
-from ..statistics import distribution, interval
+from ..distributions import distribution, interval
 from . import bystander
 from .objects import Object, objects
 from .passes import Pass, Passes, Side
@@ -26,7 +26,7 @@ from .passes import Pass, Passes, Side
 BASE = LoadAndCopy.title
 _FILES: tuple[Any, ...] = (LoadAndCopy, Load, Mapped, Buffered, Direct, UringOne, UringAll)
 NAMES = (*(one.name for one in _FILES), Ours.name)
-_BUDGET = 1 << 30
+_GIB = 1 << 30
 _CHECKED = ("legacy2", "legacy1")
 
 
@@ -78,7 +78,7 @@ def threads(text: str) -> list[int]:
 def compare(plan: Plan, where: str, note: Callable[[str], None]) -> Compared:
     """Raises what a read raises: a path that delivers other bytes, or none, is not compared."""
     names, depths = wanted(plan.options.compare), threads(plan.options.compare_threads)
-    budget = min(_BUDGET, plan.capacity // 4)
+    budget = min(int(plan.options.compare_gib * _GIB), plan.capacity // 4)
     found = Compared(objects(plan, budget), memory=plan.place.memory, device=plan.place.title)
     if not found.objects:
         raise InvalidArgumentError("--compare: this workload reads nothing (--prefill-only?)")
@@ -136,6 +136,7 @@ class _Sides:
                 continue
             self._open.append(path)
             self._write(plan, path, found.objects, note)
+            path.settle()
             self.all.append(Side(path, title))
 
     def _write(self, plan: Plan, path: Path, wanted: Sequence[Object], note: Callable[[str], None]) -> None:

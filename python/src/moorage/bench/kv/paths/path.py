@@ -14,12 +14,14 @@ class Stamps(NamedTuple):
     t1, t2  the first part was handed to the device, the last one had come; device is t2 - t1
     copy    of copying afterwards, from the program's memory to the program's memory: part of host
     verify  of comparing checksums: part of host
+    memory  it was found in the memory of the path itself: nothing came from the device
     """
 
     t1: int
     t2: int
     copy: int = 0
     verify: int = 0
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class Path:
 
     def facts(self) -> dict[str, Any]:
         return {}
+
+    def settle(self) -> None:
+        """After all that is written before the run: from now on it lies on the device alone."""
 
     def close(self) -> None:
         pass
