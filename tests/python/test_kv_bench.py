@@ -701,8 +701,9 @@ def test_the_original_beside(tmp_path: Path) -> None:
     program.write_text(
         "import argparse, json\n"
         "p = argparse.ArgumentParser()\n"
-        "for name in ('cache-dir', 'output', 'duration', 'model', 'num-users', 'gpu-mem-gb', 'num-gpus', 'tensor-parallel',\n"
-        "             'cpu-mem-gb', 'generation-mode', 'rag-num-docs', 'max-requests', 'max-concurrent-allocs',\n"
+        "for name in ('cache-dir', 'output', 'duration', 'model', 'num-users', 'gpu-mem-gb', 'num-gpus',\n"
+        "             'tensor-parallel', 'cpu-mem-gb', 'generation-mode', 'rag-num-docs', 'max-requests',\n"
+        "             'max-concurrent-allocs',\n"
         "             'storage-capacity-gb', 'seed'):\n"
         "    p.add_argument('--' + name)\n"
         "p.add_argument('--decode-only', action='store_true')\n"

@@ -191,7 +191,8 @@ def test_a_schedule_is_saved_and_read_again(tmp_path: Path) -> None:
 def test_burst(tmp_path: Path) -> None:
     path = tmp_path / "burst.csv"
     path.write_text(
-        "Timestamp,Session ID,Request tokens,Response tokens,Total tokens\n10,a,100,64,164\n11,b,0,5,5\n12,c,200,10,210\n"
+        "Timestamp,Session ID,Request tokens,Response tokens,Total tokens\n"
+        "10,a,100,64,164\n11,b,0,5,5\n12,c,200,10,210\n"
     )
     once = replays.burst(_wanted(), str(path), 1.0, 1)
     assert [(r.arrival, r.context) for r in once.requests] == [(0, 100), (2 * arrivals.SECOND, 200)]
@@ -306,12 +307,12 @@ def test_every_key_of_a_configuration_has_an_effect() -> None:
 
 # ---- flags ----
 
-_ORIGINAL = """log-level model num-users duration gpu-mem-gb num-gpus tensor-parallel cpu-mem-gb cache-dir generation-mode
-performance-profile disable-multi-turn disable-prefix-caching enable-rag rag-num-docs enable-autoscaling autoscaler-mode
-target-saturation use-burst-trace burst-trace-path trace-speedup replay-cycles validation-trace dataset-path
-max-conversations request-rate max-requests max-concurrent-allocs storage-capacity-gb precondition precondition-size-gb
-precondition-threads prefill-only decode-only seed config output xlsx-output io-trace-log
-enable-latency-tracing"""
+_ORIGINAL = """log-level model num-users duration gpu-mem-gb num-gpus tensor-parallel cpu-mem-gb cache-dir
+generation-mode performance-profile disable-multi-turn disable-prefix-caching enable-rag rag-num-
+docs enable-autoscaling autoscaler-mode target-saturation use-burst-trace burst-trace-path trace-
+speedup replay-cycles validation-trace dataset-path max-conversations request-rate max-requests max-
+concurrent-allocs storage-capacity-gb precondition precondition-size-gb precondition-threads
+prefill-only decode-only seed config output xlsx-output io-trace-log enable-latency-tracing"""
 
 
 def test_every_flag_of_the_original_is_known() -> None:
@@ -357,7 +358,8 @@ def test_numbers_out_of_range(words: list[str], capsys: pytest.CaptureFixture[st
 
 def test_presets() -> None:
     one, two, three = (flags.parse(["--preset", f"mlperf-{n}"]) for n in (1, 2, 3))
-    assert [(o.num_users, o.duration, o.gpu_mem_gb, o.cpu_mem_gb, o.max_concurrent_allocs) for o in (one, two, three)] == [
+    shapes = [(o.num_users, o.duration, o.gpu_mem_gb, o.cpu_mem_gb, o.max_concurrent_allocs) for o in (one, two, three)]
+    assert shapes == [
         (200, 300, 0, 0, 16), (100, 300, 0, 4, 16), (70, 300, 0, 0, 4),
     ]  # fmt: skip
     assert {o.trials for o in (one, two, three)} == {3} and {o.seed for o in (one, two, three)} == {42}

@@ -31,9 +31,9 @@ from . import (
     upstream,
     verify,
 )
+from .distributions import NoHistogram, histogram
 from .paths.path import Lacking
 from .planning import Plan
-from .distributions import NoHistogram, histogram
 from .trial import Trial
 
 Note = Callable[[str], None]

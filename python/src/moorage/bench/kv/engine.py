@@ -339,7 +339,8 @@ class Engine:
         begin = self._begin
         self._ran.ops.append(
             OpRecord(
-                request, phase, kind, "cpu" if stamps.memory else tier.name, tier.path.name, entry.key, entry.nbytes, entry.tokens,
+                request, phase, kind, "cpu" if stamps.memory else tier.name, tier.path.name,
+                entry.key, entry.nbytes, entry.tokens,
                 t0 - begin, stamps.t1 - begin, stamps.t2 - begin, t3 - begin, stamps.copy, stamps.verify,
                 0 if error else probe(), depth, f"{type(error).__name__}: {error}" if error else "",
             )

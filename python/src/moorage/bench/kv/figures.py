@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from .arrivals import SECOND
-from .records import OpRecord, RequestRecord
 from .distributions import PERCENTILES, distribution, label
+from .records import OpRecord, RequestRecord
 
 GIB, GB, MIB = 1 << 30, 10**9, 1 << 20
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..._table import Table
-from .report import number
 from .distributions import PERCENTILES, label, merged
+from .report import number
 
 _TAKEN_OUT = (
     "--ranks", "--output", "--seed", "--plot", "--csv", "--xlsx-output", "--bundle", "--storage-capacity-gb",

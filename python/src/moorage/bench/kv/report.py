@@ -7,10 +7,10 @@ from typing import Any
 
 from ..._table import Table
 from ..._table import size as bytes_
+from .distributions import PERCENTILES, label
 from .figures import GIB, TIERS
 from .flags import UNOFFICIAL
 from .planning import Plan
-from .distributions import PERCENTILES, label
 
 _P = [label(p) for p in PERCENTILES]
 _COLUMNS = ("", "n", *(f"p{p:g}" for p in PERCENTILES), "max", "mean")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import records
+from .distributions import encoded, histogram, spread
 from .figures import TIERS, counted, summary
 from .flags import UNOFFICIAL
 from .records import OpRecord, RequestRecord
-from .distributions import encoded, histogram, spread
 from .trial import Trial
 
 FORMAT = "moorage kv-bench 1"

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from . import compare, ranks, records
+from .distributions import NoHistogram
 from .figures import TIERS, figures, summary
 from .records import OpRecord, RequestRecord
 from .result import (
@@ -23,7 +24,6 @@ from .result import (
     over_trials,
     sha256,
 )
-from .distributions import NoHistogram
 
 
 def main(arguments: list[str]) -> int:

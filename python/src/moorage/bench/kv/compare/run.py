@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 from ....errors import InvalidArgumentError
 from ...disk.place import System
+from ..distributions import distribution, interval
 from ..lane import Lane
 from ..paths.direct import Direct
 from ..paths.files import Buffered, Files, Load, LoadAndCopy, Mapped
@@ -18,7 +19,6 @@ from ..paths.ours import Ours
 from ..paths.path import Lacking, Path
 from ..paths.uring import UringAll, UringOne
 from ..planning import Plan
-from ..distributions import distribution, interval
 from . import bystander
 from .objects import Object, objects
 from .passes import Pass, Passes, Side

@@ -49,6 +49,7 @@ class Ours(Path):
         why = lacking()
         if why is not None:
             raise Lacking(why)
+        os.makedirs(folder, exist_ok=True)
         self._folder = os.path.join(folder, "store")
         self._memory = memory + _ROOM
         self._settings: Any = {
