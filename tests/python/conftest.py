@@ -20,7 +20,11 @@ from moorage import _lib
 
 # What these test does not depend on the route, and takes long.
 ONE_ROUTE = {
-    f"test_{name}.py" for name in ("abi", "bench", "bench_register", "docs", "doctor", "examples", "import", "peers")
+    f"test_{name}.py"
+    for name in (
+        "abi", "bench", "bench_register", "docs", "doctor", "examples", "import", "kv_bench", "kv_figures",
+        "kv_workload", "peers",
+    )
 }
 
 

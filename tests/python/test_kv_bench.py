@@ -178,6 +178,61 @@ def test_memory_is_called_memory(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["trials"][0]["facts"]["cold"]["verdict"] == "memory, not storage"
 
 
+def test_trials_have_medians_and_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = run(tmp_path, "--max-requests", "8", "--trials", "3", "--num-users", "2")
+    assert found["comparable"] and len(found["trials"]) == 3
+    rates = [trial["headline"]["storage_read_gib_per_s"] for trial in found["trials"]]
+    one = found["headlines"]["storage_read_gib_per_s"]
+    assert (one["min"], one["median"], one["max"]) == tuple(sorted(rates))
+    assert one["min"] <= one["interval"][0] <= one["interval"][1] <= one["max"]
+    said = capsys.readouterr().out
+    assert "3 trials" in said.splitlines()[0] and "not comparable" not in said
+    if one["cv"] > 0.1:
+        assert "varies by" in said
+    assert verify.problems(str(tmp_path / "result.json")) == []
+
+
+def test_rates_have_their_names(tmp_path: Path) -> None:
+    _, found = run(tmp_path, "--max-requests", "20", "--duration", "20")
+    figures = found["trials"][0]["figures"]
+    read = figures["operations"]["read"]["storage"]
+    assert read["gb_per_s"] == pytest.approx(read["gib_per_s"] * 2**30 / 1e9)
+    assert read["iops"] == pytest.approx(read["operations"] / figures["seconds"])
+    assert set(figures["tokens"]) == {
+        "generated", "generated_per_wall_s", "served_from_cache_per_wall_s", "generated_per_storage_s",
+        "through_storage",
+    }  # fmt: skip
+    usage = found["trials"][0]["facts"]["usage"]
+    for name in ("cpu_s_per_gib", "minor_faults_per_operation", "context_switches_per_operation", "peak_rss_bytes"):
+        assert usage[name] > 0, name
+    assert usage["data_generation_cpu_s"] < usage["cpu_s"]
+
+
+def test_latency_stands_beside_sizes(tmp_path: Path) -> None:
+    _, found = run(tmp_path, "--max-requests", "20", "--duration", "20")
+    figures = found["trials"][0]["figures"]
+    reads = [one for one in figures["sizes"] if one["kind"] == "read"]
+    assert sum(one["operations"] for one in reads) == figures["operations"]["read"]["storage"]["operations"]
+    for one in reads:
+        assert one["smallest"] <= one["median"] <= one["largest"]
+    assert figures["operations"]["read"]["storage"]["ms_per_mib"]["mean"] > 0
+
+
+def test_small_data_on_a_buffered_path_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "--max-requests", "5")
+    assert "would fit into memory" in capsys.readouterr().out
+
+
+def test_what_the_document_names_is_there() -> None:
+    import re
+
+    here = Path(__file__).parent
+    named = set(re.findall(r"`(test_\w+)`", (here.parents[1] / "docs/kv-bench.md").read_text()))
+    tests = "".join(path.read_text() for path in here.glob("test_kv_*.py"))
+    assert len(named) > 30
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
 # ---- really cold ----
 
 

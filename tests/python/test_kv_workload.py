@@ -308,11 +308,12 @@ def test_every_key_of_a_configuration_has_an_effect() -> None:
 # ---- flags ----
 
 _ORIGINAL = """log-level model num-users duration gpu-mem-gb num-gpus tensor-parallel cpu-mem-gb cache-dir
-generation-mode performance-profile disable-multi-turn disable-prefix-caching enable-rag rag-num-
-docs enable-autoscaling autoscaler-mode target-saturation use-burst-trace burst-trace-path trace-
-speedup replay-cycles validation-trace dataset-path max-conversations request-rate max-requests max-
-concurrent-allocs storage-capacity-gb precondition precondition-size-gb precondition-threads
-prefill-only decode-only seed config output xlsx-output io-trace-log enable-latency-tracing"""
+generation-mode performance-profile disable-multi-turn disable-prefix-caching enable-rag
+rag-num-docs enable-autoscaling autoscaler-mode target-saturation use-burst-trace burst-trace-path
+trace-speedup replay-cycles validation-trace dataset-path max-conversations request-rate
+max-requests max-concurrent-allocs storage-capacity-gb precondition precondition-size-gb
+precondition-threads prefill-only decode-only seed config output xlsx-output io-trace-log
+enable-latency-tracing"""
 
 
 def test_every_flag_of_the_original_is_known() -> None:

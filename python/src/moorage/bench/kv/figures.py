@@ -61,7 +61,7 @@ def _tier(ops: Sequence[OpRecord], seconds: float) -> dict[str, Any]:
         "gb_per_s": nbytes / GB / seconds,
         "iops": len(ops) / seconds,
         **_split(ops),
-        "us_per_mib": distribution([round(op.total / (op.nbytes / MIB)) for op in ops if op.nbytes]),
+        "ms_per_mib": distribution([round(op.total / (op.nbytes / MIB)) for op in ops if op.nbytes]),
         "busy_gib_per_s": nbytes / GIB / (sum(op.total for op in ops) / SECOND) if nbytes else None,
         "mean_depth": sum(op.depth for op in ops) / len(ops) if ops else None,
     }
@@ -86,7 +86,8 @@ def _sizes(ops: Sequence[OpRecord]) -> list[dict[str, Any]]:
                 sizes = sorted(op.nbytes for op in some)
                 found.append(
                     {
-                        "class": name, "kind": kind, "operations": len(some), "smallest": sizes[0],
+                        "class": name, "kind": kind, "operations": len(some), "bytes": sum(sizes),
+                        "smallest": sizes[0],
                         "median": sizes[len(sizes) // 2], "largest": sizes[-1], **_split(some),
                     }
                 )  # fmt: skip

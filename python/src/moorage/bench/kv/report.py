@@ -193,10 +193,14 @@ def _sizes(found: dict[str, Any]) -> Table:
             f"{one['kind']} {one['class']}", str(one["operations"]), bytes_(one["smallest"]), bytes_(one["median"]),
             bytes_(one["largest"]), number(one["total"]["mean"]), number(one["device"]["mean"]),
             number(one["host"]["mean"]), _share(one),
+            number(one["total"]["sum"] / (one["bytes"] / (1 << 20))),
         )
         for one in found["sizes"]
     ]  # fmt: skip
-    columns = ("storage, by size", "n", "least", "median", "most", "mean ms", "device", "host", "host share")
+    columns = (
+        "storage, by size", "n", "least", "median", "most", "mean ms", "device", "host", "host share",
+        "ms for each MiB",
+    )  # fmt: skip
     return Table("Sizes: a latency is that of a whole object", columns, rows)
 
 
@@ -243,6 +247,15 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
              if one and one["cv"] and one["cv"] > 0.1]  # fmt: skip
     if plan.options.scale != 1:
         said.append(f"Objects have {plan.options.scale:g} of their tokens: compare only with the same --scale.")
+    if facts["path"].get("cached") and plan.needs.objects < content["environment"]["memory_bytes"]:
+        said.append(
+            "This path goes through the page cache, and all objects would fit into memory: whether reads were cold all "
+            "the same is what the line above is for."
+        )
+    if facts["path"].get("found_in_memory"):
+        said.append(
+            f"{facts['path']['found_in_memory']} operations found their object in the store's memory: they are cpu."
+        )
     if facts.get("schedule_exhausted") and found["seconds"] < 0.9 * plan.options.duration:
         said.append("All requests were done before the time was up.")
     storage = sum(found["operations"][kind]["storage"]["operations"] for kind in ("read", "write"))
@@ -260,7 +273,13 @@ def bottleneck(found: dict[str, Any], facts: dict[str, Any]) -> str:
     busy = usage["cpu_s"] / usage["wall_s"] / usage["cores"]
     if busy > 0.85:
         return f"the processor ({busy:.0%} of all cores were in use; what storage could give is not seen)"
-    queue = cold.get("device_queue")
-    if queue is not None and queue >= 1:
-        return f"the device ({queue:.1f} requests were with it on average; {busy:.0%} of the cores in use)"
-    return f"the load: too few operations at a time to fill device or processor ({busy:.0%} of the cores in use)"
+    storage = sum(found["operations"][kind]["storage"]["total"]["sum"] for kind in ("read", "write"))
+    asleep = found["requests"]["generation"]["sum"]
+    if asleep > storage and facts.get("waiting_requests"):
+        return "simulated generation (--generation-mode): workers slept longer than they waited for storage"
+    flying, queue = storage / 1000 / found["seconds"], cold.get("device_queue")
+    if flying >= 1 and queue is not None and queue >= 1:
+        return (
+            f"the device ({queue:.1f} requests, of everybody, were with it on average; {busy:.0%} of the cores in use)"
+        )
+    return f"the load: {flying:.1f} operations at a time fill neither device nor cores ({busy:.0%} used)"
