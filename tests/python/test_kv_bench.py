@@ -257,7 +257,8 @@ def test_reads_from_the_page_cache_are_found_out(disk: Path, monkeypatch: pytest
     _, found = run(disk, "--max-requests", "40", "--backend", "buffered")
     assert found["trials"][0]["facts"]["cold"]["verdict"] == "cache_contaminated"
     monkeypatch.undo()
-    _, found = run(disk, "--max-requests", "40", "--backend", "buffered")
+    # One reader: what one reads at this moment, another would find in the page cache.
+    _, found = run(disk, "--max-requests", "40", "--backend", "buffered", "--num-users", "1", "--duration", "10")
     assert found["trials"][0]["facts"]["cold"]["sampled_in_page_cache"] == 0
 
 
@@ -536,6 +537,17 @@ def test_a_term_signal_leaves_nothing(tmp_path: Path) -> None:
     finally:
         one.kill()
         one.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def feed(self: Engine, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_feed", feed)
+    words = [*SMALL, "--cache-dir", str(tmp_path), "--num-users", "2", "--backend", "buffered", "--duration", "30"]
+    assert main(words) == 130
+    assert "interrupted" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from kv_runs import on_disk, plan, run
 
 from moorage.bench.kv import distributions, fit, ranks, steady, verify
-from moorage.bench.kv.compare import bystander
+from moorage.bench.kv.compare import bystander, compare
 from moorage.bench.kv.compare.passes import Pass
 from moorage.bench.kv.compare.run import Row, change
 from moorage.bench.kv.compare.show import cold, percent
@@ -176,6 +177,31 @@ def test_a_comparison_that_was_changed_is_found_out(tmp_path: Path) -> None:
     found["compare"]["rows"][0]["gib_per_s"] *= 2
     (tmp_path / "compared.json").write_text(json.dumps(found))
     assert any("gib_per_s" in text for text in verify.problems(str(tmp_path / "compared.json")))
+
+
+def test_the_same_in_memory_beside(tmp_path: Path, capsys: Any) -> None:
+    from moorage.bench.disk.place import System
+    from moorage.bench.kv import main
+
+    if not os.access("/dev/shm", os.W_OK) or not System().place("/dev/shm").memory:
+        pytest.skip("probed /dev/shm: no writable tmpfs there")
+    words = ["--compare-threads", "1", "--trials", "1", "--compare-gib", "0.002"]
+    found = _compared(tmp_path, "legacy1", *words, "--compare-tmpfs", "/dev/shm")
+    assert found["compare_tmpfs"]["memory"] and found["compare_tmpfs"]["rows"]
+    lines = capsys.readouterr().out.split("reviewer's layout")[1].split("Device is")[0]
+    assert lines.count("not run") == (len(found["compare"]["rows"]) * 3 if found["compare"]["memory"] else 0)
+    assert main(["--compare", "--compare-tmpfs", "/proc"]) == 2
+
+
+def test_a_depth_that_memory_has_no_room_for_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moorage.bench import machine
+
+    real = machine.available_memory()
+    words = ["--compare", "legacy2", "--compare-threads", "1,500", "--compare-gib", "0.002", "--trials", "1"]
+    made = plan(tmp_path, *words)
+    monkeypatch.setattr(machine, "available_memory", lambda: real // 4096)
+    found = compare(made, str(tmp_path), lambda text: None)
+    assert list(found.rows) == [1] and any("500 at a time" in text for text in found.missing)
 
 
 def test_wrong_bytes_end_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -138,7 +138,9 @@ class System:
                 words = [int(word) for word in file.read().split()]
         except (OSError, ValueError):
             return None
-        return Counters(words[0], words[2] * 512, words[3], words[10]) if device and len(words) > 10 else None
+        if not device or len(words) < 11:
+            return None
+        return Counters(words[0], words[2] * 512, words[3], words[6] * 512, words[10])
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,15 @@ class Counters:
     """Bytes read: its sectors are 512 bytes, whatever the device has."""
     read_ms: int
     """Milliseconds from submission to completion, added up over the reads."""
+    written: int
+    """Bytes written. Who measures reading writes nothing: this is somebody else's."""
     queue_ms: int
     """The same over all requests: divided by the time that passed, how many were in the queue."""
 
     def since(self, before: Counters) -> Counters:
         return Counters(
             self.reads - before.reads, self.nbytes - before.nbytes, self.read_ms - before.read_ms,
-            self.queue_ms - before.queue_ms,
+            self.written - before.written, self.queue_ms - before.queue_ms,
         )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ class Ring:
 
     def _map(self, params: _Params) -> None:
         def mapped(size: int, offset: int) -> mmap.mmap:
-            self._maps.append(mmap.mmap(self._fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=offset))
+            self._maps.append(mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=offset))
             return self._maps[-1]
 
         sq, cq = params.sq, params.cq

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..._table import Table
@@ -38,7 +39,7 @@ from .trial import Trial
 
 Note = Callable[[str], None]
 
-DONE, FAILED, REFUSED = 0, 1, 2
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str]) -> int:
@@ -57,6 +58,9 @@ def main(arguments: list[str]) -> int:
     except (MoorageError, Lacking, NoHistogram, plot.NoMatplotlib, OSError) as error:
         print(f"moorage kv-bench: {error}", file=sys.stderr)
         return REFUSED
+    except KeyboardInterrupt:
+        print("moorage kv-bench: interrupted; what it had written is removed", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _check(options: Any) -> None:
@@ -70,6 +74,10 @@ def _check(options: Any) -> None:
         upstream.check(options)
     if options.bundle and not options.output:
         raise InvalidArgumentError("--bundle needs --output")
+    if options.compare_tmpfs and options.compare is None:
+        raise InvalidArgumentError("--compare-tmpfs needs --compare")
+    if options.compare_tmpfs and not environment.place_of(folder.directory(options.compare_tmpfs)).memory:
+        raise InvalidArgumentError(f"--compare-tmpfs {options.compare_tmpfs} does not lie in memory")
     if options.ranks > 1 and (options.compare is not None or options.upstream):
         raise InvalidArgumentError("--ranks goes with neither --compare nor --upstream")
     for name in ("output", "csv", "plot", "bundle", "record_trace", "io_trace_log", "xlsx_output"):
@@ -146,19 +154,29 @@ def _compare(plan: Plan, head: dict[str, Any], note: Note) -> int:
     try:
         with folder.folder(plan.directory) as where:
             found = compare.compare(plan, where, note)
+        other = _compare_tmpfs(plan, note) if plan.options.compare_tmpfs else None
     except (OSError, ValueError) as error:
         if isinstance(error, MoorageError):
             raise
         print(f"moorage kv-bench: --compare: {type(error).__name__}: {error}", file=sys.stderr)
         return FAILED
     figures = compare.content(found)
+    there = compare.content(other) if other else None
     note("")
-    show([report.comparison(plan, head), *compare.tables(figures)])
+    show([report.comparison(plan, head), *compare.tables(figures, there)])
     if plan.options.output:
-        result.write_compared(plan.options.output, head, compare.raw(found), figures)
+        raw = {"raw": compare.raw(found), "raw_tmpfs": compare.raw(other) if other else None}
+        result.write_compared(plan.options.output, head, raw, {"compare": figures, "compare_tmpfs": there})
     if plan.options.plot:
         compare.draw(plan.options.plot, figures)
     return DONE
+
+
+def _compare_tmpfs(plan: Plan, note: Note) -> compare.Compared:
+    directory = folder.directory(plan.options.compare_tmpfs)
+    there = replace(plan, directory=directory, place=environment.place_of(directory))
+    with folder.folder(directory) as where:
+        return compare.compare(there, where, note)
 
 
 def _ranks(plan: Plan, arguments: list[str]) -> int:

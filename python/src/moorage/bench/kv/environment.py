@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import statistics
+from functools import lru_cache
 from time import monotonic_ns
 from typing import Any
 
@@ -18,7 +19,7 @@ _PACKAGES = ("numpy", "hdrhistogram", "rich", "matplotlib", "PyYAML")
 
 
 def environment(directory: str, place: Place) -> dict[str, Any]:
-    facts = machine.facts()
+    facts = _machine()
     usage = shutil.disk_usage(directory)
     return {
         "device": place.title,
@@ -33,13 +34,19 @@ def environment(directory: str, place: Place) -> dict[str, Any]:
         "numa_nodes": len(glob.glob("/sys/devices/system/node/node[0-9]*")) or 1,
         "memory_bytes": facts["memory"],
         "memory_available_bytes": machine.available_memory(),
-        "load": facts["load"],
+        "load": os.getloadavg()[0],
         "kernel": platform.platform(),
         "python": facts["python"],
         "moorage": facts["moorage"],
         "packages": {name: machine.version_of(name) for name in _PACKAGES},
         "stamp_ns": stamp_ns(),
     }
+
+
+@lru_cache(None)
+def _machine() -> dict[str, Any]:
+    """What does not change while a process lives."""
+    return machine.facts()
 
 
 def stamp_ns() -> float:

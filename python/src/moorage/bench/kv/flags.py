@@ -175,6 +175,7 @@ def _measure(group: Any) -> None:
         metavar="GIB",
         help="objects of a pass; each path makes four passes and more at each depth",
     )
+    add("--compare-tmpfs", metavar="DIR", help="the same there as well, for the column tmpfs of the reviewer's table")
     add("--compare-threads", default="1,4,20", metavar="LIST")
     add("--upstream", metavar="FILE", help="your checkout's kv-cache.py, run beside with the same flags")
     add("--performance-profile", choices=("latency", "throughput"), help="thresholds of the original; none by default")

@@ -1,4 +1,7 @@
-"""--ranks: several processes with seeds of their own, beginning together; their histograms are merged."""
+"""--ranks: several processes with seeds of their own, started together; their histograms are merged.
+
+Each writes beforehand by itself: with --decode-only their windows begin when each of them is ready.
+"""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def write(path: str, found: dict[str, Any], trials: Sequence[Trial]) -> list[str
 
 
 def write_compared(path: str, head: dict[str, Any], raw: dict[str, Any], figures: dict[str, Any]) -> None:
-    found = {"format": FORMAT_COMPARED, "note": UNOFFICIAL, **head, "compare": figures, "raw": raw}
+    found = {"format": FORMAT_COMPARED, "note": UNOFFICIAL, **head, **figures, **raw}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(found, file, allow_nan=False)
         file.write("\n")

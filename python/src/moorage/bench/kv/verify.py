@@ -101,13 +101,20 @@ def _ranks(path: str, content: dict[str, Any]) -> list[str]:
 
 
 def _compared(content: dict[str, Any]) -> list[str]:
+    wrong = _compared_once("compare", content["compare"], content["raw"])
+    if content["raw_tmpfs"]:
+        wrong += _compared_once("compare_tmpfs", content["compare_tmpfs"], content["raw_tmpfs"])
+    return wrong
+
+
+def _compared_once(where: str, written: dict[str, Any], raw: dict[str, Any]) -> list[str]:
     wrong: list[str] = []
-    found = compare.from_raw(content["raw"])
+    found = compare.from_raw(raw)
     for depth, rows in found.rows.items():
         for row in rows:
             if any(host < 0 for host in row.all("host")):
                 wrong.append(f"{row.title}, {depth} at a time: device is longer than total")
-    _same("compare", content["compare"], _plain(compare.content(found)), wrong)
+    _same(where, written, _plain(compare.content(found)), wrong)
     return wrong
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, Callable
 
 from ....errors import InvalidArgumentError
+from ... import machine
 from ...disk.place import System
 from ..distributions import distribution, interval
 from ..lane import Lane
@@ -27,6 +28,9 @@ BASE = LoadAndCopy.title
 _FILES: tuple[Any, ...] = (LoadAndCopy, Load, Mapped, Buffered, Direct, UringOne, UringAll)
 NAMES = (*(one.name for one in _FILES), Ours.name)
 _GIB = 1 << 30
+_COPIES = 3
+"""Of an object, that a thread may have in memory: its buffer, what was loaded, what was copied from it."""
+_SPARE = 0.9
 _CHECKED = ("legacy2", "legacy1")
 
 
@@ -85,6 +89,10 @@ def compare(plan: Plan, where: str, note: Callable[[str], None]) -> Compared:
     sides = _Sides(plan, where, found, names, max(depths), note)
     try:
         for depth in depths:
+            need = _COPIES * depth * max(one.nbytes for one in found.objects)
+            if need > machine.available_memory() * _SPARE:
+                found.missing.append(f"{depth} at a time: it needs {need / _GIB:.1f} GiB of memory (--scale)")
+                continue
             found.rows[depth] = _at(plan, found, sides.all, depth, sides.crcs, note)
     finally:
         sides.close()

@@ -12,7 +12,8 @@ from ..report import number
 _GIB = 1 << 30
 
 
-def tables(content: dict[str, Any]) -> list[Table]:
+def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list[Table]:
+    """`tmpfs`: the same comparison, in memory."""
     where = "memory, not storage" if content["memory"] else content["device"]
     what = f"{content['objects']} objects of {bytes_(content['smallest'])} to {bytes_(content['largest'])} on {where}"
     depths = list(dict.fromkeys(row["depth"] for row in content["rows"]))
@@ -21,7 +22,7 @@ def tables(content: dict[str, Any]) -> list[Table]:
         rows = [row for row in content["rows"] if row["depth"] == depth]
         shown += [_figures(what, depth, rows), _changes(depth, rows)]
     deepest = [row for row in content["rows"] if row["depth"] == depths[-1]]
-    shown += [_author(depths[-1], deepest), _reviewer(depths[-1], deepest, content["memory"])]
+    shown += [_author(depths[-1], deepest), _reviewer(depths[-1], deepest, content["memory"], tmpfs)]
     shown.append(Table("Device is", ("", ""), [(r["path"], r["device_is"]) for r in deepest], left=2))
     if content["missing"]:
         shown.append(Table("Not compared", ("",), [(text,) for text in content["missing"]]))
@@ -96,18 +97,23 @@ def _author(depth: int, rows: Sequence[dict[str, Any]]) -> Table:
     )  # fmt: skip
 
 
-def _reviewer(depth: int, rows: Sequence[dict[str, Any]], memory: bool) -> Table:
-    columns = ("path", "figure", "tmpfs", "disk")
+_REVIEWED = (("read host P95 ms", "host"), ("read total P95 ms", "total"), ("GiB/s", ""))
+
+
+def _reviewer(depth: int, rows: Sequence[dict[str, Any]], memory: bool, tmpfs: dict[str, Any] | None) -> Table:
+    elsewhere = {row["path"]: row for row in (tmpfs["rows"] if tmpfs else []) if row["depth"] == depth}
     shown: list[Sequence[str]] = []
     for row in rows:
-        values = (
-            ("read host P95 ms", number(row["host"]["p95"])), ("read total P95 ms", number(row["total"]["p95"])),
-            ("GiB/s", number(row["gib_per_s"])),
-        )  # fmt: skip
-        for name, value in values:
-            here, there = (value, "not run") if memory else ("not run", value)
-            shown.append((row["path"], name, here, there))
-    return Table(f"In the reviewer's layout, {depth} at a time", columns, shown, left=2)
+        here, there = (row, None) if memory else (elsewhere.get(row["path"]), row)
+        for name, part in _REVIEWED:
+            shown.append((row["path"], name, _reviewed(here, part), _reviewed(there, part)))
+    return Table(f"In the reviewer's layout, {depth} at a time", ("path", "figure", "tmpfs", "disk"), shown, left=2)
+
+
+def _reviewed(row: dict[str, Any] | None, part: str) -> str:
+    if row is None:
+        return "not run"
+    return number(row[part]["p95"] if part else row["gib_per_s"])
 
 
 def draw(path: str, content: dict[str, Any]) -> None:
