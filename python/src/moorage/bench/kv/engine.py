@@ -104,6 +104,7 @@ class Engine:
         self._depth = 0
         self._queue: list[tuple[int, int, int, Request]] = []
         self._more = True
+        self._busy = 0
         self._ran = Ran()
 
     # ---- before ----
@@ -185,8 +186,6 @@ class Engine:
             if self._now() - told > SECOND // 2:
                 told = self._now()
                 self._progress(first, last)
-
-    _busy = 0
 
     def _progress(self, first: int, last: int) -> None:
         ran, now = self._ran, self._now()

@@ -86,12 +86,20 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
             f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB",
         ),
         ("tiers", ", ".join(f"{name} {bytes_(size)} in memory" for name, size in plan.tiers) or "storage only"),
+        ("preconditioned", _preconditioned(facts)),
         ("workers", f"{plan.rules.workers}, arrivals: {plan.options.arrival}"),
         ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
         ("clock", f"{env['stamp_ns']:.0f} ns a stamp, four stamps an operation"),
         ("command", content["command"]),
     ]
     return Table(title(plan, content), ("", ""), rows, left=2)
+
+
+def _preconditioned(facts: dict[str, Any]) -> str:
+    one = facts.get("preconditioned")
+    if one is None:
+        return "no"
+    return f"{one['gib']:.1f} GiB, {'steady' if one['steady'] else 'NOT steady'}, {number(one['gib_per_s'][-1])} GiB/s"
 
 
 def _cold(cold: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from time import monotonic_ns
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -172,6 +172,3 @@ class Buffered(Files):
             if n == 0:
                 raise ShortRead(f"{key}: its file ends {nbytes - done} bytes too early")
             done += n
-
-
-Reads = Callable[[str, Model], Path]

@@ -23,10 +23,6 @@ def chosen(name: str) -> str:
     return name
 
 
-def title(name: str) -> str:
-    return Ours.title if name == Ours.name else FILES[name].title
-
-
 def opened(name: str, folder: str, model: Model, *, memory: int, capacity: int, verify: bool) -> Path:
     """Lacking where it cannot be used here."""
     if name == Ours.name:
