@@ -370,4 +370,6 @@ def test_presets() -> None:
     assert (plain.num_users, plain.duration, plain.gpu_mem_gb, plain.cpu_mem_gb) == (100, 60, 16, 32)
     assert plain.generation_mode == "realistic" and plain.trials == 1
     assert flags.parse(["--compare"]).trials == 3
-    assert flags.parse([]).preset == "quick"
+    assert not plain.decode_only
+    assert flags.parse([]).preset == "quick" and flags.parse([]).decode_only
+    assert not flags.parse(["--preset", "quick", "--prefill-only"]).decode_only

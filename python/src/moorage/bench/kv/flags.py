@@ -14,7 +14,7 @@ UNOFFICIAL = "unofficial; workload modelled on MLPerf Storage v3.0 KV cache"
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "model": "tiny-1b", "num_users": 8, "duration": 5.0, "gpu_mem_gb": 0.0, "cpu_mem_gb": 0.0,
-        "generation_mode": "none", "scale": 1 / 16, "seed": 42,
+        "generation_mode": "none", "scale": 1 / 16, "decode_only": True, "seed": 42,
     },
     "mlperf-1": {
         "model": "llama3.1-8b", "num_users": 200, "duration": 300.0, "gpu_mem_gb": 0.0, "cpu_mem_gb": 0.0,
@@ -87,7 +87,11 @@ _POSITIVE = _number(0, 10**9)
 
 def _workload(group: Any) -> None:
     add = group.add_argument
-    add("--preset", choices=sorted(PRESETS), help="shapes of the official options: 200, 100 and 70 users for 300 s")
+    add(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="mlperf: shapes of the official options, 200, 100 and 70 users for 300 s; quick: some seconds of reads",
+    )
     add("--scale", type=_number(1e-6, 1), metavar="X", help="tokens of every object, and the tiers in memory, times X")
     add("--model", choices=sorted(MODELS), metavar="NAME", help=", ".join(sorted(MODELS)))
     add("--model-shape", metavar="TEXT", help="another model: layers=32,heads=8,dim=128, or layers=61,latent=576")
@@ -100,7 +104,7 @@ def _workload(group: Any) -> None:
     add("--rag-num-docs", type=_count(1), default=10, metavar="N")
     phases = group.add_mutually_exclusive_group()
     phases.add_argument("--prefill-only", action="store_true")
-    phases.add_argument("--decode-only", action="store_true")
+    phases.add_argument("--decode-only", action="store_true", default=None)
     add(
         "--decode-reads",
         type=_count(0, 100_000),
@@ -216,6 +220,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, value in {**_DEFAULTS, **PRESETS.get(options.preset or "", {})}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    options.decode_only = bool(options.decode_only) and not options.prefill_only
     if options.trials is None:
         options.trials = 3 if options.compare is not None else 1
     options.seed = 42 if options.seed is None else options.seed
