@@ -26,6 +26,7 @@ usage: ./build.sh COMMAND
   clean            removes build/ and dist/; the cache stays (--cache removes that too)
 
 MOORAGE_PYTHON names the Python to make venvs with, CC the C compiler.
+RDMA_REQUIRED=1 has root install what the tests with an RDMA device need: a virtual machine.
 TEXT
 }
 

@@ -27,6 +27,12 @@ int32_t moor_check_memory(const void *data, uint64_t size, const char *name) {
   return MOOR_OK;
 }
 
+int32_t moor_check_array(const void *entries, uint64_t count, uint64_t entry_size, const char *name) {
+  if (entries == NULL && count > 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "%s is NULL", name);
+  if (count <= (uint64_t)PTRDIFF_MAX / entry_size) return MOOR_OK;
+  return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "%s_size is %llu entries", name, (ull)count);
+}
+
 int32_t moor_check_key(const void *key, uint64_t key_size) {
   if (key == NULL) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "key is NULL");
   if (key_size < 1 || key_size > MOOR_MAX_KEY) {
@@ -95,6 +101,11 @@ int32_t moor_check_file_options(const moor_file_options *options) {
                      options->if_exists);
   }
   return MOOR_OK;
+}
+
+int32_t moor_check_choice(uint32_t value, uint32_t most, const char *name, const char *choices) {
+  if (value <= most) return MOOR_OK;
+  return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "%s is %u; it is one of %s", name, value, choices);
 }
 
 int32_t moor_check_mode(uint32_t mode) {

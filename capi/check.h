@@ -30,6 +30,8 @@ int32_t moor_refuse_forked(void);
 int32_t moor_check_not_null(const void *pointer, const char *name);
 /* Memory of the caller: not NULL unless empty, no longer than there can be. */
 int32_t moor_check_memory(const void *data, uint64_t size, const char *name);
+/* Room for entries of so many bytes. */
+int32_t moor_check_array(const void *entries, uint64_t count, uint64_t entry_size, const char *name);
 int32_t moor_check_key(const void *key, uint64_t key_size);
 int32_t moor_check_prefix(const void *prefix, uint64_t prefix_size);
 /* known is the size of the struct here; a larger one must be zero beyond it. */
@@ -38,6 +40,8 @@ int32_t moor_check_output_struct(uint32_t struct_size, uint64_t known, const cha
 int32_t moor_check_put_options(const moor_put_options *options, uint32_t allowed_flags);
 int32_t moor_check_file_options(const moor_file_options *options);
 int32_t moor_check_mode(uint32_t mode);
+/* value is 0 up to most. */
+int32_t moor_check_choice(uint32_t value, uint32_t most, const char *name, const char *choices);
 /* index is that of the key in a batch, or -1. */
 int32_t moor_check_parts(const moor_part *parts, uint64_t count, int64_t index);
 int32_t moor_check_keys(const moor_keys *keys);

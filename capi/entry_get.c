@@ -68,6 +68,11 @@ int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint
   MOOR_TRY(moor_check_key(key, key_size));
   MOOR_TRY(moor_check_spans(spans, span_count));
   MOOR_NOT_NULL(copied_out);
+  if (moor_may_wait() && span_count == 1 && !moor_is_read_only(spans->data, spans->size)) {
+    int32_t status = moorgo_read_into(store.id, key, key_size, offset, nbytes, (uintptr_t)spans->data, spans->size,
+                                      copied_out);
+    if (status != MOOR_ELSEWHERE) return status;
+  }
   moor_hold hold;
   MOOR_TRY(moorgo_get(store.id, key, key_size, &hold));
   return moor_scatter(&hold, offset, nbytes, spans, span_count, copied_out);

@@ -65,10 +65,7 @@ int32_t moor_list_borrows(moor_store store, void *buffer, uint64_t buffer_size, 
                           uint64_t borrows_size, uint64_t *count_out, uint64_t *bytes_out) {
   MOOR_ENTER();
   MOOR_TRY(moor_check_memory(buffer, buffer_size, "buffer"));
-  if (borrows == NULL && borrows_size > 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "borrows is NULL");
-  if (borrows_size > (uint64_t)PTRDIFF_MAX / sizeof *borrows) {
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "borrows_size is %llu entries", (unsigned long long)borrows_size);
-  }
+  MOOR_TRY(moor_check_array(borrows, borrows_size, sizeof *borrows, "borrows"));
   MOOR_NOT_NULL(count_out);
   MOOR_NOT_NULL(bytes_out);
   moor_fault_install();

@@ -8,18 +8,33 @@
 
 #include "check.h"
 
+uint32_t moor_disks;
+
+static int32_t check_disk_options(const moor_disk_options *o) {
+  if (o == NULL) return MOOR_OK;
+  MOOR_TRY(moor_check_input_struct(o, sizeof *o, "options->disk"));
+  MOOR_TRY(moor_check_not_null(o->path, "options->disk->path"));
+  if (o->path[0] == 0) return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->disk->path is empty");
+  if (o->capacity > (uint64_t)PTRDIFF_MAX) {
+    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->disk->capacity is %llu bytes",
+                     (unsigned long long)o->capacity);
+  }
+  MOOR_TRY(moor_check_choice(o->durability, MOOR_DURABLE_EACH, "options->disk->durability", "MOOR_DURABLE_*"));
+  MOOR_TRY(moor_check_choice(o->verify, MOOR_VERIFY_OFF, "options->disk->verify", "MOOR_VERIFY_*"));
+  MOOR_TRY(moor_check_choice(o->promote, MOOR_PROMOTE_NEVER, "options->disk->promote", "MOOR_PROMOTE_*"));
+  MOOR_TRY(moor_check_choice(o->write, MOOR_WRITE_THROUGH, "options->disk->write", "MOOR_WRITE_*"));
+  return moor_check_choice(o->read_path, MOOR_READ_MMAP, "options->disk->read_path", "MOOR_READ_*");
+}
+
 static int32_t check_store_options(const moor_store_options *o) {
   if (o == NULL) return MOOR_OK;
   MOOR_TRY(moor_check_input_struct(o, sizeof *o, "options"));
-  if (o->eviction > MOOR_EVICT_S3FIFO) {
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->eviction is %u; it is one of MOOR_EVICT_*", o->eviction);
-  }
-  if (o->hugepages > MOOR_HUGE_REQUIRE) {
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->hugepages is %u; it is one of MOOR_HUGE_*", o->hugepages);
-  }
-  if (o->prefault > MOOR_PREFAULT_OPEN) {
-    return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->prefault is %u; it is one of MOOR_PREFAULT_*", o->prefault);
-  }
+  MOOR_TRY(moor_check_choice(o->eviction, MOOR_EVICT_S3FIFO, "options->eviction", "MOOR_EVICT_*"));
+  MOOR_TRY(moor_check_choice(o->hugepages, MOOR_HUGE_REQUIRE, "options->hugepages", "MOOR_HUGE_*"));
+  MOOR_TRY(moor_check_choice(o->prefault, MOOR_PREFAULT_OPEN, "options->prefault", "MOOR_PREFAULT_*"));
+  MOOR_TRY(check_disk_options(o->disk));
+  MOOR_TRY(moor_check_choice(o->registering, MOOR_REGISTERING_REQUIRE, "options->registering", "MOOR_REGISTERING_*"));
+  MOOR_TRY(moor_check_choice(o->reserved, 0, "options->reserved", "0"));
   if (o->capacity > (uint64_t)PTRDIFF_MAX) {
     return moor_fail(MOOR_ERR_INVALID_ARGUMENT, "options->capacity is %llu bytes", (unsigned long long)o->capacity);
   }
@@ -31,6 +46,7 @@ int32_t moor_store_open(const moor_store_options *options, moor_store *store_out
   MOOR_TRY(check_store_options(options));
   MOOR_NOT_NULL(store_out);
   MOOR_TRY(moor_fork_init());
+  if (options != NULL && options->disk != NULL) __atomic_store_n(&moor_disks, 1, __ATOMIC_RELAXED);
   uint64_t id;
   MOOR_TRY(moorgo_store_open(options, &id));
   moor_fault_install();

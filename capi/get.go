@@ -67,11 +67,15 @@ func moorgo_get_batch(id C.uint64_t, packed C.moor_ckeys, holdsOut *C.moor_hold,
 		return C.MOOR_OK
 	}
 	holds, statuses := unsafe.Slice(holdsOut, k.len()), unsafe.Slice(statusesOut, k.len())
-	s.BetweenSets(func() {
-		for i := range holds {
-			statuses[i] = get(s, k.at(i), &holds[i])
+	give := func(i int, v core.View, err error) {
+		if err != nil {
+			statuses[i] = failed(err)
+			return
 		}
-	})
+		v.Raw(s.hold(&holds[i]))
+		statuses[i] = C.MOOR_OK
+	}
+	s.GetEach(k.len(), k.at, give)
 	return C.MOOR_OK
 }
 

@@ -34,7 +34,12 @@ var host = sync.OnceValues(func() (*core.Host, error) {
 		return nil, fmt.Errorf("%w: %s", core.ErrSystem, C.GoString(C.moor_last_error()))
 	}
 	words := (*cell.Process)(unsafe.Pointer(C.moor_process_words()))
-	return core.NewHost(words, copyC, nextChild), nil
+	h := core.NewHost(words, copyC, nextChild)
+	h.RefuseWrites(func(addr uintptr, n uint64) bool {
+		a, size := C.uint64_t(addr), C.uint64_t(n)
+		return C.moor_region_overlaps(a, size) != 0 || C.moor_region_touches(a, size) != 0 && h.Published(addr, n)
+	})
+	return h, nil
 })
 
 // smallCopy is the size below which Go's own copy is as quick as C's, without the way there.

@@ -205,4 +205,8 @@ void moor_notice(uint32_t what);
 /* fault.c */
 void moor_fault_install(void); /* at each open, and on slow calls */
 
+/* Whether a store with a disk was ever opened here: any call may have to wait then. */
+extern uint32_t moor_disks; /* atomic */
+static inline int moor_may_wait(void) { return __atomic_load_n(&moor_disks, __ATOMIC_RELAXED) != 0; }
+
 #endif

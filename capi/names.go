@@ -144,7 +144,8 @@ func moorgo_describe(id C.uint64_t, key C.moor_cbytes, keySize C.uint64_t, out *
 	for _, f := range []struct {
 		on   bool
 		flag C.uint32_t
-	}{{d.Tensor, C.MOOR_DESC_TENSOR}, {d.Pinned, C.MOOR_DESC_PINNED}, {d.Adopted, C.MOOR_DESC_ADOPTED}} {
+	}{{d.Tensor, C.MOOR_DESC_TENSOR}, {d.Pinned, C.MOOR_DESC_PINNED}, {d.Adopted, C.MOOR_DESC_ADOPTED},
+		{d.OnDisk, C.MOOR_DESC_ON_DISK}} {
 		if f.on {
 			out.flags |= f.flag
 		}

@@ -175,6 +175,8 @@ static inline long mode_number(object *mode, object *usual) {
 #define KEEP_GIL (32u << 10)
 
 static inline void *leave_python(uint64_t bytes) { return bytes >= KEEP_GIL ? py.PyEval_SaveThread() : NULL; }
+/* What a call of so many bytes counts for: with a store that has a disk any may have to wait for it. Ask once a call. */
+static inline uint64_t gil_bytes(uint64_t bytes) { return moor_may_wait() && bytes < KEEP_GIL ? KEEP_GIL : bytes; }
 static inline void enter_python(void *thread) {
   if (thread != NULL) py.PyEval_RestoreThread(thread);
 }

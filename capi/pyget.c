@@ -28,8 +28,10 @@ static object *look_at(object *look, object *const *args, object *instead) {
   return result;
 }
 
-/* GIL held for a view, else released: a window or a copy takes its time. */
-static void *leave_for(long mode) { return mode == MOOR_MODE_VIEW ? NULL : py.PyEval_SaveThread(); }
+/* GIL held for a view, else released: a window or a copy takes its time, and so does a disk. */
+static void *leave_for(long mode) {
+  return mode == MOOR_MODE_VIEW && !moor_may_wait() ? NULL : py.PyEval_SaveThread();
+}
 
 /* 1 and the tensor; 0 and what Python has to look at (NULL: the arguments). */
 static int fetch(object *id, object *const *args, long mode, DLManagedTensorVersioned **tensor, object **instead) {
@@ -204,7 +206,7 @@ static object *copy_out(const call *c, uint64_t size) {
     if (bytes == NULL) return NULL;
     uint64_t room = size;
     char *data = py.PyBytes_AsString(bytes);
-    void *thread = leave_python(room);
+    void *thread = leave_python(gil_bytes(room));
     int32_t status = moor_get(c->store, c->key, c->key_size, data, room, &size);
     enter_python(thread);
     if (status == MOOR_OK && size == room) return bytes;
@@ -225,7 +227,9 @@ object *moor_py_read(object *self, object *const *args, ssize count) {
   call c;
   if (count != 1) return wrong_count();
   if (!understand(&c, self, args[0])) return declined();
+  void *thread = leave_python(gil_bytes(0));
   int32_t status = moor_get(c.store, c.key, c.key_size, small, sizeof small, &size);
+  enter_python(thread);
   if (status == MOOR_OK) return py.PyBytes_FromStringAndSize(small, (ssize)size);
   return status == MOOR_ERR_TOO_SMALL ? copy_out(&c, size) : status_object(status);
 }
@@ -244,10 +248,10 @@ static int understand_range(range *r, object *self, object *const *args) {
   return py.PyErr_Occurred() == NULL && r->offset <= INT64_MAX && (args[3] == py.none || r->nbytes <= INT64_MAX);
 }
 
-static object *read_range(const range *r, void *data, uint64_t size) {
+static object *read_range(const range *r, void *data, uint64_t size, uint64_t weight) {
   uint64_t copied;
   moor_span span = {data, size};
-  void *thread = leave_python(size);
+  void *thread = leave_python(weight);
   int32_t status = moor_get_into(r->c.store, r->c.key, r->c.key_size, r->offset, r->nbytes, &span, 1, &copied);
   enter_python(thread);
   return status == MOOR_OK ? py.PyLong_FromUnsignedLongLong(copied) : status_object(status);
@@ -273,7 +277,7 @@ object *moor_py_into(object *self, object *const *args, ssize count) {
   if (!understand_range(&r, self, args) || py.PyObject_GetBuffer(args[1], &out, BUF_WRITABLE | BUF_FORMAT) != 0)
     return declined();
   int known = !holds_objects(out.format);
-  if (known) result = read_range(&r, out.buf, (uint64_t)out.len);
+  if (known) result = read_range(&r, out.buf, (uint64_t)out.len, gil_bytes((uint64_t)out.len));
   py.PyBuffer_Release(&out);
   return known ? result : none();
 }
@@ -295,12 +299,12 @@ object *moor_py_into_tensor(object *self, object *const *args, ssize count) {
   range r;
   if (count != 4) return wrong_count();
   if (!understand_range(&r, self, args) || !moor_py_borrow(t, args[1], &out) || !dense(&out)) return declined();
-  uint64_t size = tensor_bytes(&out);
-  if (size >= KEEP_GIL) { /* the GIL will be released */
+  uint64_t size = tensor_bytes(&out), weight = gil_bytes(size);
+  if (weight >= KEEP_GIL) { /* the GIL will be released */
     if (t->managed_from_object(args[1], &held) != 0) return declined();
     out = held->dl_tensor;
   }
-  object *result = read_range(&r, (char *)out.data + out.byte_offset, size);
+  object *result = read_range(&r, (char *)out.data + out.byte_offset, size, weight);
   if (held != NULL && held->deleter != NULL) held->deleter(held);
   return result;
 }

@@ -62,11 +62,11 @@ static int32_t put_strided(putting *p, const py_buffer *view) {
       .strides = strides,
   };
   p->options.flags = MOOR_PUT_AS_BYTES;
-  return put_tensor_of(p, &bytes, (uint64_t)view->len);
+  return put_tensor_of(p, &bytes, gil_bytes((uint64_t)view->len));
 }
 
 static int32_t put_dense(putting *p, const py_buffer *view) {
-  void *thread = leave_python((uint64_t)view->len);
+  void *thread = leave_python(gil_bytes((uint64_t)view->len));
   int32_t status = moor_put(p->c.store, p->c.key, p->c.key_size, view->buf, (uint64_t)view->len, &p->options, &p->result);
   enter_python(thread);
   return status;
@@ -133,7 +133,7 @@ object *moor_py_put_array(object *self, object *const *args, ssize count) {
     return declined();
   }
   int whole = array_tensor(&view, dtype, dims, &tensor);
-  int32_t status = whole ? put_tensor_of(&p, &tensor, (uint64_t)view.len) : 0;
+  int32_t status = whole ? put_tensor_of(&p, &tensor, gil_bytes((uint64_t)view.len)) : 0;
   py.PyBuffer_Release(&view);
   if (whole) return end_put(&p, status);
   py.PyBuffer_Release(&p.meta);
@@ -161,7 +161,7 @@ object *moor_py_put_tensor(object *self, object *const *args, ssize count) {
   if (count != 4) return wrong_count();
   if (!begin_put(&p, self, args)) return declined(); /* first: meta can be an object that runs Python */
   if (moor_py_borrow(t, args[1], &tensor)) {
-    uint64_t bytes = tensor_bytes(&tensor);
+    uint64_t bytes = gil_bytes(tensor_bytes(&tensor));
     status = bytes < KEEP_GIL ? put_tensor_of(&p, &tensor, bytes) : put_held(&p, t, args[1], bytes, &failed);
     if (!failed) return end_put(&p, status);
   }
@@ -202,7 +202,7 @@ object *moor_py_put_parts(object *self, object *const *args, ssize count) {
   ssize open = views == NULL ? -1 : open_parts(args[1], wanted, views, parts);
   int32_t status = 0;
   if (open == wanted) {
-    void *thread = leave_python(bytes_of(parts, open));
+    void *thread = leave_python(gil_bytes(bytes_of(parts, open)));
     status = moor_put_parts(p.c.store, p.c.key, p.c.key_size, parts, (uint64_t)open, &p.options, &p.result);
     enter_python(thread);
   }
@@ -364,14 +364,15 @@ static object *outcomes_of(const sources *b) {
   return list;
 }
 
-static object *put_sources(sources *b, object *store, object *keys, ssize from, uint32_t if_exists, uint32_t flags) {
+static object *put_sources(sources *b, object *store, object *keys, ssize from, uint32_t if_exists, uint32_t flags,
+                           uint64_t weight) {
   int packed = moor_py_pack_keys(&b->keys, keys, py.PyList_GetItem, from, b->count);
   if (packed < 0) return py.PyErr_NoMemory();
   if (packed == 0) return declined();
   moor_keys names = {b->keys.bytes, b->keys.ends, (uint64_t)b->count};
   moor_put_options options = {.struct_size = sizeof options, .if_exists = if_exists, .flags = flags};
   uint64_t id = store_id(store);
-  void *thread = leave_python(b->bytes);
+  void *thread = leave_python(weight);
   int32_t status = moor_put_tensors((moor_store){id}, &names, b->tensors, &options, b->results, b->statuses);
   enter_python(thread);
   if (status != MOOR_OK && (flags & MOOR_PUT_ATOMIC) != 0) return status_object(status);
@@ -396,13 +397,14 @@ object *moor_py_put_many(object *self, object *const *args, ssize count) {
   if (!allocate_sources(&b, room)) return py.PyErr_NoMemory();
   open_sources(&b, &types, args[1], from, room, as_set ? UINT64_MAX : MOST_BYTES);
   object *result;
+  uint64_t weight = gil_bytes(b.bytes);
   if (as_set && b.count < room)
     result = none();
   else if (b.count == 0)
     result = py.PyList_New(0);
-  else if (settle_sources(&b, args[1], from, b.bytes >= KEEP_GIL))
+  else if (settle_sources(&b, args[1], from, weight >= KEEP_GIL))
     result = put_sources(&b, py.PyTuple_GetItem(self, 0), args[0], from, (uint32_t)if_exists,
-                         as_set ? MOOR_PUT_ATOMIC : 0);
+                         as_set ? MOOR_PUT_ATOMIC : 0, weight);
   else
     result = declined();
   end_sources(&b);

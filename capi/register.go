@@ -6,8 +6,6 @@ import "C"
 import (
 	"context"
 	"errors"
-	"math"
-	"time"
 
 	"moorage/capi/internal/handle"
 	"moorage/core"
@@ -43,12 +41,8 @@ func moorgo_registration_release(id, timeout C.uint64_t) (st C.int32_t) {
 	if !ok {
 		return badHandle("registration")
 	}
-	ctx := context.Background()
-	if timeout < math.MaxInt64 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout))
-		defer cancel()
-	}
+	ctx, cancel := within(timeout)
+	defer cancel()
 	err := core.Unregister(ctx, g)
 	if !errors.Is(err, core.ErrTimeout) {
 		registrations.Remove(uint64(id))

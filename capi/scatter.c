@@ -28,8 +28,7 @@ int32_t moor_check_spans(const moor_span *spans, uint64_t count) {
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-/* Whether bytes may not be written to: they are a view's, or those of a producer that has published them. */
-static int is_read_only(const void *data, uint64_t size) {
+int moor_is_read_only(const void *data, uint64_t size) {
   uint64_t address = (uintptr_t)data;
   return moor_region_overlaps(address, size) ||
          (moor_region_touches(address, size) && moorgo_is_published(address, size) != 0);
@@ -40,7 +39,7 @@ static int32_t check_room(uint64_t n, const moor_span *spans, uint64_t count) {
   uint64_t left = n;
   for (uint64_t i = 0; i < count && left > 0; i++) {
     uint64_t part = least(spans[i].size, left);
-    if (is_read_only(spans[i].data, part)) {
+    if (moor_is_read_only(spans[i].data, part)) {
       return moor_fail(MOOR_ERR_READ_ONLY,
                        "span %llu of the destination lies in the read-only memory of a store; give memory of your own",
                        (ull)i);

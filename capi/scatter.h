@@ -7,6 +7,8 @@
 
 #include "layout.h"
 
+/* Whether bytes may not be written to: they are a view's, or those of a producer that has published them. */
+int moor_is_read_only(const void *data, uint64_t size);
 int32_t moor_check_spans(const moor_span *spans, uint64_t count);
 /* Copies nbytes from offset into checked spans and ends the hold. All is checked before the first byte is written. */
 int32_t moor_scatter(const moor_hold *hold, uint64_t offset, uint64_t nbytes, const moor_span *spans, uint64_t count,

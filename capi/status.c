@@ -15,6 +15,7 @@ const char *moor_status_name(int32_t status) {
   case s:       \
     return #s
     NAME(MOOR_OK);
+    NAME(MOOR_IN_PROGRESS);
     NAME(MOOR_ERR_INVALID_ARGUMENT);
     NAME(MOOR_ERR_BAD_HANDLE);
     NAME(MOOR_ERR_FORKED);
@@ -34,6 +35,7 @@ const char *moor_status_name(int32_t status) {
     NAME(MOOR_ERR_SYSTEM);
     NAME(MOOR_ERR_INTERNAL);
     NAME(MOOR_ERR_TIMEOUT);
+    NAME(MOOR_ERR_NO_DEVICE);
 #undef NAME
     default:
       return "MOOR_ERR_UNKNOWN";

@@ -25,8 +25,13 @@ var statuses = []struct {
 	{core.ErrExists, C.MOOR_ERR_EXISTS},
 	{core.ErrCapacity, C.MOOR_ERR_CAPACITY},
 	{core.ErrBusy, C.MOOR_ERR_BUSY},
+	{core.ErrTooMany, C.MOOR_ERR_BUSY},
+	{core.ErrTooSmall, C.MOOR_ERR_TOO_SMALL},
+	{core.ErrReadOnly, C.MOOR_ERR_READ_ONLY},
 	{core.ErrAlreadyAdopted, C.MOOR_ERR_ALREADY_ADOPTED},
 	{core.ErrCancelled, C.MOOR_ERR_CANCELLED},
+	{core.ErrDamaged, C.MOOR_ERR_FORMAT},
+	{core.ErrDisk, C.MOOR_ERR_IO},
 	{core.ErrTimeout, C.MOOR_ERR_TIMEOUT},
 	{core.ErrHugePages, C.MOOR_ERR_HUGE_PAGES},
 	{core.ErrUnsupported, C.MOOR_ERR_UNSUPPORTED},
@@ -41,6 +46,14 @@ var statuses = []struct {
 // failed gives the status of an error, and its text to moor_last_error.
 func failed(err error) C.int32_t {
 	setText(strings.TrimPrefix(err.Error(), "moorage: "))
+	return statusOf(err)
+}
+
+// statusOf gives the status of an error, or of none.
+func statusOf(err error) C.int32_t {
+	if err == nil {
+		return C.MOOR_OK
+	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
 			return s.status

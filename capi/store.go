@@ -4,17 +4,21 @@ package main
 import "C"
 
 import (
+	"sync"
 	"unsafe"
 
 	"moorage/capi/internal/handle"
 	"moorage/core"
 	"moorage/core/arena"
+	"moorage/core/cost"
 )
 
 // store is what a store's handle leads to.
 type store struct {
 	*core.Store
 	region C.uint64_t // address of the moor_region, which lives as long as a view
+
+	attaching sync.Mutex // one at a time, so that no device is attached twice
 }
 
 var stores = handle.NewTable[*store](1)
@@ -32,6 +36,8 @@ func moorgo_store_open(options C.moor_cstore_options, idOut *C.uint64_t) (st C.i
 		o = core.Options{
 			Capacity: uint64(options.capacity), Eviction: core.Eviction(options.eviction),
 			HugePages: arena.HugePages(options.hugepages), Prefault: arena.Prefault(options.prefault),
+			Disk:        diskOptions(options.disk),
+			Registering: cost.Policy(options.registering),
 		}
 	}
 	s, err := core.OpenOn(h, t, o)
@@ -39,7 +45,7 @@ func moorgo_store_open(options C.moor_cstore_options, idOut *C.uint64_t) (st C.i
 		return failed(err)
 	}
 	t.region.records = C.uint64_t(s.RecordDirectory())
-	id, err := stores.Add(&store{s, C.uint64_t(uintptr(unsafe.Pointer(t.region)))})
+	id, err := stores.Add(&store{Store: s, region: C.uint64_t(uintptr(unsafe.Pointer(t.region)))})
 	if err != nil {
 		_ = s.Close(false)
 		return failed(err)
@@ -90,6 +96,7 @@ func moorgo_get_stats(id C.uint64_t, out *C.moor_stats) (st C.int32_t) {
 		locked_bytes: C.uint64_t(v.Registered.LockedBytes), devices: C.uint64_t(v.Registered.Devices),
 		slab_bytes: C.uint64_t(v.Registered.SlabBytes), device_registrations: C.uint64_t(v.Registered.Registered),
 		register_ns: C.uint64_t(v.Registered.Time),
+		registering: C.uint32_t(v.Registering),
 	}
 	return C.MOOR_OK
 }

@@ -16,6 +16,11 @@
 // A Store is safe for concurrent use. Names are spread over 64 shards with a lock each; reads take it shared. No lock
 // is held while bytes are copied. A View or a WriteBuffer belongs to one goroutine at a time.
 //
+// # Jobs
+//
+// Submit has the same operations done for many keys while the caller goes on. A Queue tells of each key that is finished;
+// the last one of a Job is the acknowledgement that nothing of it touches the caller's memory any more.
+//
 // # Addresses
 //
 // Tensor memory is outside the Go heap and appears as uintptr. A []byte that points into it says until when it is

@@ -101,6 +101,7 @@ func (s *Store) home(unit uint32, c *cell.Cell) bool {
 		return false
 	}
 	s.reserved.forget(c.Off, unit)
+	s.fulfil(unit)
 	if s.arena.Free(c.Block) != nil {
 		return false // cannot be: the block is this cell's alone
 	}

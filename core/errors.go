@@ -20,6 +20,14 @@ var (
 	ErrUnsupported    = errors.New("not supported")
 	ErrInvalid        = errors.New("invalid argument")
 	ErrSystem         = errors.New("a system call failed")
+	ErrDisk           = errors.New("the disk failed")
+	ErrDamaged        = errors.New("the bytes on disk are not those that were written")
+
+	// ErrNotResident says that only the disk has the object: Get reads it.
+	ErrNotResident = errors.New("the object is on disk")
+	ErrTooSmall    = errors.New("the destination is too small")
+	ErrReadOnly    = errors.New("the destination is read-only")
+	ErrTooMany     = errors.New("too much is waiting")
 )
 
 // Error is an error of the operation Op.

@@ -15,7 +15,7 @@ type policy struct {
 }
 
 func (p *policy) init(s *Store) {
-	if s.opts.Eviction == EvictS3FIFO {
+	if s.opts.Eviction == EvictS3FIFO || s.opts.Disk.on() {
 		p.on, p.q = true, evict.NewS3FIFO(s.opts.Capacity, frequencies{s})
 	}
 }
@@ -77,31 +77,66 @@ func (s *Store) evictOne() bool {
 		if !ok {
 			return false
 		}
-		if why, evicted := s.tryEvict(c); !evicted {
-			s.policy.q.Refused(c, why)
-			continue
+		verdict, _ := s.tryEvict(c)
+		s.answer(c, verdict)
+		if verdict == dropped {
+			return true
 		}
-		s.policy.q.Evicted(c)
-		return true
 	}
 }
 
-// tryEvict drops an object that nobody views, no child holds and no pin protects.
-func (s *Store) tryEvict(cand evict.Candidate) (why evict.Reason, evicted bool) {
+// verdict is what became of a candidate.
+type verdict uint8
+
+const (
+	dropped   verdict = iota // it was dropped
+	retained                 // viewed, held by a child or pinned
+	stale                    // it had gone before
+	unwritten                // it may go when the disk has it
+)
+
+// answer tells the policy what became of a candidate. Its mutex is locked.
+func (s *Store) answer(c evict.Candidate, v verdict) {
+	switch v {
+	case dropped:
+		s.policy.q.Evicted(c)
+	case stale:
+		s.policy.q.Refused(c, evict.Stale)
+	case retained, unwritten:
+		s.policy.q.Refused(c, evict.Held)
+	}
+}
+
+// tryEvict drops an object that nobody views, no child holds and no pin protects, and that the disk has if there is one.
+// What is unwritten comes with a view.
+func (s *Store) tryEvict(cand evict.Candidate) (verdict, View) {
 	p := &s.shards[index.Shard(cand.Hash)]
 	p.mu.Lock()
 	if !s.names(p, cand) {
 		p.mu.Unlock()
-		return evict.Stale, false
+		return stale, View{}
 	}
 	c := s.heap.At(cand.Unit)
-	if s.heap.BodyAt(c.Body).Pinned != 0 || !c.Idle() || c.HeldByChild(s.words) || !c.Evict() {
+	body := s.heap.BodyAt(c.Body)
+	if body.Pinned != 0 || !c.Idle() || c.HeldByChild(s.words) {
 		p.mu.Unlock()
-		return evict.Held, false
+		return retained, View{}
+	}
+	if t := s.tiered; t != nil && !t.disk.HasSeq(index.Key(body), c.Seq) {
+		c.Acquire(s.words)
+		p.mu.Unlock()
+		return unwritten, View{s, c, cand.Unit}
+	}
+	if !c.Evict() {
+		p.mu.Unlock()
+		return retained, View{}
+	}
+	if s.tiered != nil {
+		s.tiered.disk.SetResident(index.Key(body), c.Seq, false)
 	}
 	p.table.Delete(index.Tag(cand.Hash), cand.Unit)
 	p.count.evictions++
 	p.mu.Unlock()
 	s.control.Push(s.words, c, cand.Unit)
-	return 0, true
+	return dropped, View{}
 }

@@ -72,7 +72,11 @@ func (s *Store) Import(path string, prefix []byte, o FileOptions) (count int, er
 		return 0, fail(op, err)
 	}
 	s.counters.copiedIn.Add(t.total)
-	return set.publish()
+	stored, err := set.publish()
+	if err == nil {
+		err = set.through()
+	}
+	return stored, err
 }
 
 // readHeader gives the tensors of a file and where the data begins.

@@ -33,6 +33,7 @@ type Host struct {
 	words     *cell.Process
 	copy      Copy
 	nextChild func() (Child, bool)
+	readOnly  func(addr uintptr, n uint64) bool // nil: nobody knows of any
 
 	locks *registry.Locks
 
@@ -58,6 +59,9 @@ func NewHost(words *cell.Process, copy Copy, nextChild func() (Child, bool)) *Ho
 		words: words, copy: copy, nextChild: nextChild, locks: registry.NewLocks(), stores: map[*Store]struct{}{},
 	}
 }
+
+// RefuseWrites says which memory must not be written to, for copies out. Before the first store is opened.
+func (h *Host) RefuseWrites(readOnly func(addr uintptr, n uint64) bool) { h.readOnly = readOnly }
 
 var defaultHost = sync.OnceValue(func() *Host { return NewHost(nil, nil, nil) })
 

@@ -16,15 +16,25 @@ func (s *Store) Remove(key []byte) error {
 	defer p.leave()
 	p.mu.Lock()
 	unit := p.table.Lookup(p.tag, key)
-	if unit == 0 {
+	onDisk := s.removeOnDisk(key)
+	switch {
+	case unit != 0:
+		p.table.Delete(p.tag, unit)
+		s.countRemoved(p.shard, unit)
+	case onDisk:
+		p.count.removes++
+	default:
 		p.mu.Unlock()
 		return ErrNotFound
 	}
-	p.table.Delete(p.tag, unit)
-	s.countRemoved(p.shard, unit)
 	p.mu.Unlock()
-	s.unlinked(unit)
-	s.tidy()
+	if unit != 0 {
+		s.unlinked(unit)
+		s.tidy()
+	}
+	if s.tiered != nil {
+		return s.settled("remove") // also of an object that was on its way to disk
+	}
 	return nil
 }
 
@@ -55,6 +65,7 @@ func (s *Store) Clear() (removed uint64, err error) {
 				return len(batch) < 1024
 			})
 			for _, n := range batch {
+				s.removeOnDisk(index.Key(s.heap.BodyAt(s.heap.At(n.unit).Body)))
 				p.table.Delete(n.tag, n.unit)
 				s.countRemoved(p, n.unit)
 			}
@@ -66,6 +77,10 @@ func (s *Store) Clear() (removed uint64, err error) {
 		}
 	}
 	s.drain()
+	if s.tiered != nil {
+		n, err := s.clearDisk()
+		return removed + n, err
+	}
 	return removed, nil
 }
 
@@ -78,7 +93,7 @@ func (s *Store) Exists(key []byte) (bool, error) {
 	defer p.leave()
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.table.Lookup(p.tag, key) != 0, nil
+	return p.table.Lookup(p.tag, key) != 0 || s.onDisk(key), nil
 }
 
 // Pin protects a name from eviction, or ends that. The pin follows the name through replace.
@@ -88,10 +103,20 @@ func (s *Store) Pin(key []byte, pinned bool) error {
 		return fail("pin", ErrClosed)
 	}
 	defer p.leave()
+	if s.onDisk(key) && pinned {
+		v, err := s.bring(key)
+		if err != nil {
+			return err
+		}
+		defer v.Release() // it stays in memory until it is pinned
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unit := p.table.Lookup(p.tag, key)
 	if unit == 0 {
+		if !pinned && s.onDisk(key) {
+			return nil
+		}
 		return ErrNotFound
 	}
 	c := s.heap.At(unit)
@@ -116,6 +141,7 @@ type Description struct {
 	Shape           []int64
 	Meta            []byte
 	Pinned, Adopted bool
+	OnDisk          bool // memory does not have it
 }
 
 // Describe says what is known of the object under key. It is not an access.
@@ -129,7 +155,7 @@ func (s *Store) Describe(key []byte) (Description, error) {
 	defer p.mu.RUnlock()
 	unit := p.table.Lookup(p.tag, key)
 	if unit == 0 {
-		return Description{}, ErrNotFound
+		return s.describeOnDisk(key)
 	}
 	c := s.heap.At(unit)
 	b := s.heap.BodyAt(c.Body)
@@ -155,7 +181,10 @@ func (s *Store) List(prefix []byte, cursor uint64, visit func(group [][]byte) bo
 	defer gate.leave()
 	number := cursor >> 33
 	if number >= index.Shards {
-		return ListEnd, nil
+		if s.tiered == nil {
+			return ListEnd, nil
+		}
+		return s.listDisk(prefix, cursor, visit), nil
 	}
 	p := &s.shards[number]
 	p.mu.RLock()
@@ -167,7 +196,7 @@ func (s *Store) List(prefix []byte, cursor uint64, visit func(group [][]byte) bo
 		return number<<33 | uint64(l.tag), nil
 	case !done:
 		return number<<33 | at, nil
-	case number+1 == index.Shards:
+	case number+1 == index.Shards && s.tiered == nil:
 		return ListEnd, nil
 	}
 	return (number + 1) << 33, nil

@@ -1,6 +1,11 @@
 package core
 
-import "moorage/core/arena"
+import (
+	"runtime"
+
+	"moorage/core/arena"
+	"moorage/core/cost"
+)
 
 // Eviction is what a full store does.
 type Eviction uint8
@@ -18,13 +23,44 @@ type Options struct {
 	Eviction  Eviction
 	HugePages arena.HugePages
 	Prefault  arena.Prefault
+	Disk      DiskOptions
+	Jobs      JobOptions
+
+	Registering cost.Policy // what transfers do with memory of the caller's that is not registered
 }
 
-func (o Options) check() error {
+// JobOptions bound what is submitted to a store. The zero value is the default.
+type JobOptions struct {
+	Workers int // keys that are worked on at a time; 0 = twice the processors, from 4 to 64
+	Keys    int // keys that may be unfinished; 0 = 65536
+}
+
+const maxWorkers = 1024
+
+func (o *JobOptions) settle() error {
+	if o.Workers < 0 || o.Workers > maxWorkers || o.Keys < 0 {
+		return failf("open", ErrInvalid, "jobs: %d workers, %d keys", o.Workers, o.Keys)
+	}
+	if o.Workers == 0 {
+		o.Workers = max(4, min(2*runtime.GOMAXPROCS(0), 64))
+	}
+	if o.Keys == 0 {
+		o.Keys = 1 << 16
+	}
+	return nil
+}
+
+func (o *Options) check() error {
 	if o.Eviction > EvictS3FIFO {
 		return failf("open", ErrInvalid, "eviction %d", o.Eviction)
 	}
-	return nil
+	if !o.Registering.Valid() {
+		return failf("open", ErrInvalid, "registering: %v", o.Registering)
+	}
+	if err := o.Disk.check(); err != nil {
+		return err
+	}
+	return o.Jobs.settle()
 }
 
 // IfExists says what a put does with a key that is taken.

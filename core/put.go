@@ -104,8 +104,16 @@ type draft struct {
 	c    *cell.Cell
 }
 
-// put is the way of every copy in: allocate, fill, publish.
+// put is the way of every copy in.
 func (s *Store) put(key []byte, size uint64, v index.Content, o PutOptions, fill func(dst uintptr) bool) (PutResult, error) {
+	if s.tiered != nil {
+		return s.putTimed(key, size, v, o, fill)
+	}
+	return s.copyPut(key, size, v, o, fill)
+}
+
+// copyPut allocates, fills, and publishes.
+func (s *Store) copyPut(key []byte, size uint64, v index.Content, o PutOptions, fill func(dst uintptr) bool) (PutResult, error) {
 	const op = "put"
 	v.Key, v.Meta = key, o.Meta
 	bytes, err := index.BodyBytes(len(key), len(v.Shape), len(o.Meta))
@@ -139,8 +147,9 @@ func (s *Store) put(key []byte, size uint64, v index.Content, o PutOptions, fill
 	r, err := s.publish(op, p, key, d, o, nil)
 	if err != nil || r.Outcome == Kept {
 		s.drop(d)
+		return r, err
 	}
-	return r, err
+	return r, s.through(op, key)
 }
 
 // seeExisting answers early, before anything is copied, when the key is taken and the caller does not replace.
@@ -158,19 +167,34 @@ func (s *Store) existing(op string, p at, key []byte, o PutOptions) (PutResult, 
 	if o.IfExists == Replace {
 		return PutResult{}, nil
 	}
-	unit := p.table.Lookup(p.tag, key)
-	switch {
-	case unit == 0:
+	var seq uint64
+	if unit := p.table.Lookup(p.tag, key); unit != 0 {
+		seq = s.heap.At(unit).Seq
+	} else if seq = s.seqOnDisk(key); seq == 0 {
 		return PutResult{}, nil
+	}
+	switch {
 	case o.IfExists == Keep:
-		return PutResult{Seq: s.heap.At(unit).Seq, Outcome: Kept}, nil
+		return PutResult{Seq: seq, Outcome: Kept}, nil
 	default:
 		return PutResult{}, failf(op, ErrExists, `key %q; use if_exists="replace" or "keep"`, key)
 	}
 }
 
-// draft allocates record and extent for size bytes.
+// draft allocates record and extent for size bytes, and room on disk where the store has to promise that.
 func (s *Store) draft(op string, p at, size uint64, body int, pages bool) (draft, error) {
+	d, err := s.draftOfDisk(op, p, size, body, pages)
+	if err == nil {
+		if err = s.promise(op, d.unit, size); err != nil {
+			s.drop(d)
+			return draft{}, err
+		}
+	}
+	return d, err
+}
+
+// draftOfDisk is draft for what the disk has already.
+func (s *Store) draftOfDisk(op string, p at, size uint64, body int, pages bool) (draft, error) {
 	unit, c, err := s.heap.Alloc(int(p.hash), body)
 	if err != nil {
 		return draft{}, fail(op, classify(err))
@@ -188,6 +212,7 @@ func (s *Store) draft(op string, p at, size uint64, body int, pages bool) (draft
 
 // drop gives a draft back that was never published.
 func (s *Store) drop(d draft) {
+	s.fulfil(d.unit)
 	_ = s.arena.Free(d.c.Block) // it is ours alone
 	s.heap.Free(d.unit)
 	s.outstanding.Add(-1)
@@ -208,6 +233,9 @@ func (s *Store) publish(op string, p at, key []byte, d draft, o PutOptions, link
 	}
 	s.policy.added(evictCandidate(d.unit, r.Seq, size, p.hash))
 	s.waits.published(key)
+	if s.tiered != nil {
+		s.tiered.disk.Remove(key, r.Seq-1) // an older object of that name
+	}
 	return r, nil
 }
 
@@ -271,15 +299,18 @@ func (s *Store) room(op string, size uint64, pages bool) (arena.Extent, error) {
 		s.drain()
 		e, err = s.arena.Alloc(size, pages)
 	}
-	for evict := err != nil && full() && s.couldFit(size); evict && err != nil && full() && s.evictOne(); {
-		s.drain()
-		e, err = s.arena.Alloc(size, pages)
+	var unwritten error
+	for evict := err != nil && full() && s.couldFit(size); evict && err != nil && full(); {
+		if evict, unwritten = s.makeRoom(size); evict {
+			s.drain()
+			e, err = s.arena.Alloc(size, pages)
+		}
 	}
 	switch {
 	case err == nil:
 		return e, nil
 	case errors.Is(err, arena.ErrNoSpace):
-		return arena.Extent{}, fail(op, s.capacityError(size))
+		return arena.Extent{}, fail(op, errors.Join(s.capacityError(size), unwritten))
 	default:
 		return arena.Extent{}, fail(op, classify(err))
 	}

@@ -47,7 +47,8 @@ func (s *Store) FindRegistered(addr uintptr, n uint64) (registry.Found, error) {
 }
 
 // Attach makes a device known, which then registers memory as transfers meet it: see core/registry. A store whose memory
-// is prefaulted is registered with it at once, in the background.
+// is prefaulted is registered with it at once, in the background. A device that can be closed belongs to the store from
+// now on, and is closed by Detach or when the store's memory goes; after an error it is the caller's.
 func (s *Store) Attach(d registry.Device) (*registry.Attached, error) {
 	gate := s.anyShard()
 	if !gate.enter(s) {
@@ -62,6 +63,15 @@ func (s *Store) Attach(d registry.Device) (*registry.Attached, error) {
 		s.warming.tasks.Go(func() { _ = s.registry.Warm(s.warming.ctx, a) }) // what fails is tried again when it is needed
 	}
 	return a, nil
+}
+
+// Detach takes a device away, once its last transfer has ended, and closes it. ErrTimeout: that was not before ctx ended; no
+// transfer begins any more, and Detach may be called again, also behind Close.
+func (s *Store) Detach(ctx context.Context, a *registry.Attached) error {
+	if err := s.registry.Detach(ctx, a); err != nil {
+		return fail("detach", classify(err))
+	}
+	return nil
 }
 
 // Registry is what transfers ask for memory. Who asks for memory of the store views the object meanwhile.

@@ -21,7 +21,7 @@ type counted struct{ made, live atomic.Int64 }
 
 func (c *counted) Name() string { return "counted" }
 
-func (c *counted) Register(_, _, _ uintptr) (registry.Region, error) {
+func (c *counted) Register(_, _, _ uintptr, _ registry.Use) (registry.Region, error) {
 	c.made.Add(1)
 	c.live.Add(1)
 	return c, nil
@@ -217,4 +217,57 @@ func TestUnmapUnderADevice(t *testing.T) {
 	require.NotZero(t, mapped)
 	pieces[0].End()
 	require.NoError(t, s.unmap())
+}
+
+// closing is a device that can be closed.
+type closing struct {
+	counted
+	closed atomic.Int64
+	left   int64 // that were registered when it was closed
+}
+
+func (c *closing) Close() error {
+	c.left = c.live.Load()
+	c.closed.Add(1)
+	return nil
+}
+
+// TestDevicesGoWithTheStore: a device is closed when it is detached, else behind the last view, and not before what is registered
+// with it has been deregistered. One that was refused is left alone.
+func TestDevicesGoWithTheStore(t *testing.T) {
+	s, err := Open(Options{Capacity: 1 << 20})
+	require.NoError(t, err)
+	one, two, late := &closing{}, &closing{}, &closing{}
+	first, err := s.Attach(one)
+	require.NoError(t, err)
+	second, err := s.Attach(two)
+	require.NoError(t, err)
+	put(t, s, "k", make([]byte, 100))
+	v := get(t, s, "k")
+	for _, a := range []*registry.Attached{first, second} {
+		pieces, err := s.Registry().Acquire(a, v.Addr(), v.Size(), nil)
+		require.NoError(t, err)
+		if a == first {
+			now, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.ErrorIs(t, s.Detach(now, first), ErrTimeout)
+			require.Zero(t, one.closed.Load())
+		}
+		pieces[0].End()
+	}
+	require.NoError(t, s.Detach(t.Context(), first))
+	require.NoError(t, s.Detach(t.Context(), first))
+	require.EqualValues(t, 1, one.closed.Load())
+	require.Zero(t, one.left)
+
+	require.NoError(t, s.Close(true))
+	require.Zero(t, two.closed.Load(), "a view may be in a transfer")
+	_, err = s.Attach(late)
+	require.ErrorIs(t, err, ErrClosed)
+	v.Release()
+	require.Eventually(t, func() bool { return two.closed.Load() == 1 }, 10*time.Second, time.Millisecond)
+	require.Zero(t, two.left)
+	require.NoError(t, s.Detach(t.Context(), second))
+	require.EqualValues(t, 1, two.closed.Load())
+	require.Zero(t, late.closed.Load())
 }

@@ -264,6 +264,9 @@ func (s *Store) commit(op string, off uint64, key []byte, size uint64, v index.C
 	s.reserved.end(res, err == nil && r.Outcome == Adopted)
 	held := View{s, res.c, res.unit}
 	held.Release()
+	if err == nil && r.Outcome == Adopted {
+		err = s.through(op, key)
+	}
 	return r, err
 }
 

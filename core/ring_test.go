@@ -118,7 +118,7 @@ func (r *ring) update(slot int, at, size uintptr) error {
 
 func (r *ring) Name() string { return "ring" }
 
-func (r *ring) Register(at, as, size uintptr) (registry.Region, error) {
+func (r *ring) Register(at, as, size uintptr, _ registry.Use) (registry.Region, error) {
 	for i, taken := range r.slots {
 		if !taken {
 			if err := r.update(i, at, size); err != nil {

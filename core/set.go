@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -61,7 +62,7 @@ func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) error {
 			results[i] = set.members[i].r
 		}
 	}
-	return nil
+	return set.through()
 }
 
 // set is objects on their way in together: want each, be ready, add each, publish. What was not published belongs to it;
@@ -205,9 +206,24 @@ func (x *set) publish() (stored int, err error) {
 		}
 		x.s.policy.added(m.candidate())
 		x.s.waits.published(m.key)
+		if x.s.tiered != nil {
+			x.s.tiered.disk.Remove(m.key, m.r.Seq-1)
+		}
 		m.unit = 0 // the name's, not ours
 	}
 	return stored, nil
+}
+
+// through is the end of putting a set that is written through.
+func (x *set) through() error {
+	if x.s.tiered == nil {
+		return nil
+	}
+	var errs []error
+	for i := range x.members {
+		errs = append(errs, x.s.through(x.op, x.members[i].key))
+	}
+	return errors.Join(errs...)
 }
 
 // sort brings the members in the order of their shards.
@@ -295,6 +311,9 @@ func (x *set) unlink(m *member) bool {
 		return false
 	}
 	p.count.puts--
+	if s.tiered != nil && s.tiered.disk.HasSeq(m.key, m.r.Seq) { // somebody has asked for it to be persistent
+		s.tiered.disk.Remove(m.key, m.r.Seq)
+	}
 	if m.old == 0 {
 		p.table.Delete(p.tag, m.unit)
 		if s.heap.BodyAt(m.c.Body).Pinned != 0 {

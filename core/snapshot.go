@@ -19,20 +19,15 @@ func (s *Store) Snapshot(keys [][]byte) ([]View, error) {
 		return nil, fail(op, ErrClosed)
 	}
 	defer gate.leave()
-	views := make([]View, 0, len(keys))
+	views := make([]View, len(keys))
 	var failed error
-	s.BetweenSets(func() {
-		for _, key := range keys {
-			v, err := s.Get(key)
+	s.GetEach(len(keys), func(i int) []byte { return keys[i] }, func(i int, v View, err error) {
+		views[i] = v
+		if err != nil && failed == nil {
+			failed = failf(op, err, "key %q", keys[i])
 			if errors.Is(err, ErrClosed) { // after we were let in
 				failed = fail(op, ErrCancelled)
-				return
 			}
-			if err != nil {
-				failed = failf(op, err, "key %q", key)
-				return
-			}
-			views = append(views, v)
 		}
 	})
 	if failed != nil {
@@ -40,6 +35,21 @@ func (s *Store) Snapshot(keys [][]byte) ([]View, error) {
 		return nil, failed
 	}
 	return views, nil
+}
+
+// GetEach is Get of n keys, at one moment as far as sets are concerned: give gets a view or an error for each, in their
+// order. It is called while sets wait, and must not call the store.
+func (s *Store) GetEach(n int, key func(i int) []byte, give func(i int, v View, err error)) {
+	if s.tiered != nil {
+		s.getEachOfDisk(n, key, give)
+		return
+	}
+	s.BetweenSets(func() {
+		for i := range n {
+			v, err := s.GetResident(key(i))
+			give(i, v, err)
+		}
+	})
 }
 
 // SnapshotPrefix is Snapshot of all keys that start with prefix, in no order. It goes through all names, in pieces of a
@@ -58,10 +68,17 @@ func (s *Store) SnapshotPrefix(prefix []byte) ([]View, error) {
 		}
 		c.shard(s, &s.shards[i])
 	}
+	var err error
+	if s.tiered != nil {
+		err = c.scanDisk(s)
+	}
 	views := s.settle(c)
 	if s.closed.Load() != 0 {
+		err = fail("snapshot", ErrCancelled)
+	}
+	if err != nil {
 		releaseAll(views)
-		return nil, fail("snapshot", ErrCancelled)
+		return nil, err
 	}
 	return views, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"moorage/core/arena/cell"
+	"moorage/core/cost"
 	"moorage/core/index"
 	"moorage/core/registry"
 )
@@ -28,7 +29,8 @@ type Stats struct {
 	CopiedIn, CopiedOut                    uint64
 	Protected, LastSeq                     uint64
 
-	Registered registry.Stats
+	Registered  registry.Stats
+	Registering cost.Policy
 }
 
 // Stats looks at everything once. The figures are not of one moment. Borrowed ones cost a walk over all records.
@@ -48,7 +50,7 @@ func (s *Store) Stats() (Stats, error) {
 		CopiedIn: s.counters.copiedIn.Load(), CopiedOut: s.control.CopiedOut.Load(),
 		Adoptions: s.counters.adoptions.Load(), AdoptCopies: s.counters.adoptCopies.Load(),
 		Protected: uint64(s.counters.protected.Load()), LastSeq: s.seq.Load(),
-		Registered: s.registry.Stats(),
+		Registered: s.registry.Stats(), Registering: s.opts.Registering,
 	}
 	asked := s.control.Asked.Load() // before the gets, of which it is a part
 	var err error
@@ -92,6 +94,10 @@ func (s *Store) Count() (objects, views uint64, err error) {
 		p.mu.RLock()
 		objects += uint64(p.table.Len())
 		p.mu.RUnlock()
+	}
+	if s.tiered != nil {
+		entries, resident := s.tiered.disk.Counts()
+		objects += entries - min(entries, resident)
 	}
 	return objects, s.control.Views.Load(), nil
 }

@@ -15,6 +15,8 @@ import (
 	"moorage/core/arena/cell"
 	"moorage/core/index"
 	"moorage/core/registry"
+	"moorage/core/tier"
+	"moorage/core/tier/file"
 )
 
 // Store is a set of named objects in memory that never moves. See the package comment.
@@ -42,7 +44,9 @@ type Store struct {
 	policy     policy
 	sets       sets
 	waits      waits
+	jobs       jobs
 	borrowSeen borrowSeen
+	tiered     *tiered // nil without a disk
 
 	registry *registry.Registry
 	warming  struct { // registering all memory ahead of its use
@@ -103,7 +107,11 @@ func (s *Store) open(tracker arena.Tracker, names index.Options) (err error) {
 	s.warming.ctx, s.warming.stop = context.WithCancel(context.Background())
 	s.opts.Capacity = s.arena.Size()
 	s.policy.init(s)
+	s.jobs.limits = s.opts.Jobs
 	s.reserved.init()
+	if err := s.openDisk(); err != nil {
+		return err
+	}
 	return s.host.add(s)
 }
 
@@ -114,12 +122,13 @@ func classify(err error) error {
 		{arena.ErrHugePages, ErrHugePages}, {arena.ErrOption, ErrInvalid}, {arena.ErrNoSpace, ErrCapacity},
 		{registry.ErrMemlock, ErrMemory}, {registry.ErrInvalid, ErrInvalid}, {registry.ErrClosed, ErrClosed},
 		{registry.ErrInUse, ErrTimeout},
+		{file.ErrLocked, ErrBusy}, {tier.ErrFormat, ErrDamaged}, {tier.ErrDamaged, ErrDamaged}, {tier.ErrInvalid, ErrInvalid},
 	} {
 		if errors.Is(err, c.from) {
 			return fmt.Errorf("%w: %w", c.to, err)
 		}
 	}
-	for _, own := range []error{ErrMemory, ErrSystem, ErrInvalid} {
+	for _, own := range []error{ErrMemory, ErrSystem, ErrInvalid, ErrDisk} {
 		if errors.Is(err, own) {
 			return err
 		}
@@ -139,8 +148,8 @@ func (s *Store) Region() *arena.Region { return s.arena.Region }
 // Words are the words of the process that the store works with.
 func (s *Store) Words() *cell.Process { return s.words }
 
-// Close ends the store for callers: calls in flight finish, long copies stop with ErrCancelled, new ones get
-// ErrClosed. Objects are taken down behind it; with wait, before it returns. Views and reservations stay valid, and
+// Close ends the store for callers: calls in flight finish, long copies stop with ErrCancelled, as do keys of jobs that
+// have not been begun, new ones get ErrClosed. Objects are taken down behind it; with wait, before it returns. Views and reservations stay valid, and
 // with the last of them the memory is unmapped.
 func (s *Store) Close(wait bool) error {
 	if !s.closed.CompareAndSwap(0, 1) {
@@ -148,6 +157,10 @@ func (s *Store) Close(wait bool) error {
 	}
 	s.control.Closing.Store(1)
 	s.waits.end()
+	if s.tiered != nil {
+		s.tiered.stop()
+	}
+	s.jobs.end()
 	for i := range s.shards {
 		for n := 0; s.shards[i].inflight.Load() != 0; n++ {
 			if n < 100 {
@@ -157,11 +170,12 @@ func (s *Store) Close(wait bool) error {
 			}
 		}
 	}
+	err := s.closeDisk() // who opens the directory next does not have to wait for it
 	go s.finish()
 	if wait {
 		<-s.finished
 	}
-	return nil
+	return err
 }
 
 // finish takes all names away and leaves the rest to whoever lets go last. No call is in flight any more.
@@ -190,12 +204,13 @@ func (s *Store) finish() {
 
 // unmap gives back whatever there is of the store.
 func (s *Store) unmap() error {
-	var err error
+	err := s.closeDisk()
 	if s.registry != nil {
 		s.warming.stop()
-		if err = s.registry.CloseMemory(); errors.Is(err, registry.ErrInUse) {
+		if err = errors.Join(err, s.registry.CloseMemory()); errors.Is(err, registry.ErrInUse) {
 			return err // a device would go on in memory that is somebody else's by then
 		}
+		err = errors.Join(err, s.registry.CloseDevices())
 	}
 	if s.arena != nil {
 		err = errors.Join(err, s.arena.Close())

@@ -10,7 +10,24 @@ func (s *Store) Take(key []byte) (View, error) {
 		return View{}, fail(op, ErrClosed)
 	}
 	defer p.leave()
+	for s.onDisk(key) {
+		v, err := s.bring(key)
+		if err != nil {
+			return View{}, err
+		}
+		v.Release()
+		p.mu.Lock()
+		if p.table.Lookup(p.tag, key) != 0 {
+			return s.take(op, p, key)
+		}
+		p.mu.Unlock() // evicted again already
+	}
 	p.mu.Lock()
+	return s.take(op, p, key)
+}
+
+// take is the part of Take under the shard's lock, which it gives back.
+func (s *Store) take(op string, p at, key []byte) (View, error) {
 	unit := p.table.Lookup(p.tag, key)
 	if unit == 0 {
 		p.mu.Unlock()
@@ -22,6 +39,7 @@ func (s *Store) Take(key []byte) (View, error) {
 		return View{}, err
 	}
 	p.table.Delete(p.tag, unit)
+	s.removeOnDisk(key)
 	p.count.removes++
 	p.mu.Unlock()
 	s.reserved.forget(v.c.Off, unit) // its bytes are the taker's now; put back, they are copied like any tensor's

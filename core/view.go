@@ -14,8 +14,16 @@ type View struct {
 	unit uint32
 }
 
-// Get borrows the object under key. No allocation, no copy; ErrNotFound and ErrClosed come unwrapped.
-func (s *Store) Get(key []byte) (View, error) {
+// GetResident borrows the object under key if memory has it; ErrNotResident if only the disk does. No allocation, no copy, no
+// waiting; the errors come unwrapped.
+func (s *Store) GetResident(key []byte) (View, error) {
+	if s.tiered != nil {
+		return s.getTimed(key)
+	}
+	return s.get(key)
+}
+
+func (s *Store) get(key []byte) (View, error) {
 	p := s.at(key)
 	if !p.enter(s) {
 		return View{}, ErrClosed
@@ -24,9 +32,9 @@ func (s *Store) Get(key []byte) (View, error) {
 	unit := p.table.Lookup(p.tag, key)
 	if unit == 0 {
 		p.mu.RUnlock()
-		p.misses.Add(1)
+		err := s.absent(p, key)
 		p.leave()
-		return View{}, ErrNotFound
+		return View{}, err
 	}
 	c := s.heap.At(unit)
 	c.Acquire(s.words)
@@ -37,6 +45,15 @@ func (s *Store) Get(key []byte) (View, error) {
 	p.gets.Add(1)
 	p.leave()
 	return View{s, c, unit}, nil
+}
+
+// absent says why memory has no object under key.
+func (s *Store) absent(p at, key []byte) error {
+	if s.tiered != nil && s.tiered.disk.Has(key) {
+		return ErrNotResident
+	}
+	p.misses.Add(1)
+	return ErrNotFound
 }
 
 // Release ends the view. It may be called on a released view, and after the store was closed.

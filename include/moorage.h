@@ -15,7 +15,7 @@
  *   Outputs     Out parameters come last, end in _out and are written only on success, unless it says otherwise.
  *   Refusal     A call that returns an error has changed nothing.
  *   Inputs      Borrowed for the duration of the call. Nothing that is passed in is kept, but for moor_progress
- *               during an import or export.
+ *               during an import or export, and the memory that is lent to a job.
  *   Handles     64-bit ids in structs of their own, never reused. A stale, closed, foreign or zero handle gives
  *               MOOR_ERR_BAD_HANDLE.
  *   Structs     Option, result and information structs begin with struct_size, which the caller sets to
@@ -164,6 +164,7 @@ int32_t moor_abi_level(void);
  * Status
  */
 #define MOOR_OK 0
+#define MOOR_IN_PROGRESS 1             /* of a key of a job: it has no result yet */
 #define MOOR_ERR_INVALID_ARGUMENT (-1) /* an argument is wrong; the text names it */
 #define MOOR_ERR_BAD_HANDLE (-2)       /* zero, closed, stale or of another kind */
 #define MOOR_ERR_FORKED (-3)           /* called in a forked child */
@@ -171,18 +172,21 @@ int32_t moor_abi_level(void);
 #define MOOR_ERR_EXISTS (-5)           /* the key is taken and if_exists is MOOR_IF_EXISTS_RAISE */
 #define MOOR_ERR_CAPACITY (-6)         /* the store is full: free, borrowed and pinned bytes are in the text */
 #define MOOR_ERR_NO_MEMORY (-7)        /* the system gives no more memory, or a memory limit is near */
-#define MOOR_ERR_BUSY (-8)             /* viewed, or held by a forked child: cannot be taken */
+#define MOOR_ERR_BUSY (-8)             /* viewed, or held by a forked child: cannot be taken; too many keys of jobs */
+                                       /* are unfinished */
 #define MOOR_ERR_TOO_SMALL (-9)        /* a destination is too small; nothing was written */
 #define MOOR_ERR_READ_ONLY (-10)       /* a destination lies in the read-only memory of a store */
 #define MOOR_ERR_UNSUPPORTED (-11)     /* a dtype, device or layout that a store does not hold */
 #define MOOR_ERR_HUGE_PAGES (-12)      /* hugepages=require and the system has too few */
 #define MOOR_ERR_ALREADY_ADOPTED (-13) /* this reservation has been committed before */
-#define MOOR_ERR_CANCELLED (-14)       /* the store was closed, or progress said stop, during a long call */
+#define MOOR_ERR_CANCELLED (-14)       /* the store was closed, or progress said stop, during a long call; of a key of */
+                                       /* a job: before it was begun */
 #define MOOR_ERR_IO (-15)              /* a file could not be read or written */
 #define MOOR_ERR_FORMAT (-16)          /* a file is damaged or hostile */
 #define MOOR_ERR_SYSTEM (-17)          /* a system call failed; the text names it */
 #define MOOR_ERR_INTERNAL (-18)        /* a bug in Moorage; the text has what is known */
 #define MOOR_ERR_TIMEOUT (-19)         /* what was waited for did not come in time */
+#define MOOR_ERR_NO_DEVICE (-20)       /* there is no such network device, or it cannot be used; the text says why */
 
 /* "MOOR_ERR_CAPACITY" for -6, and so on; "MOOR_ERR_UNKNOWN" for a number that is none. Static. */
 const char *moor_status_name(int32_t status);
@@ -208,6 +212,46 @@ typedef struct moor_store {
 #define MOOR_PREFAULT_NONE 0
 #define MOOR_PREFAULT_BACKGROUND 1 /* touch all memory in the background */
 #define MOOR_PREFAULT_OPEN 2       /* touch all memory before open returns */
+/* registering: what transfers do with memory of the caller's that is not registered */
+#define MOOR_REGISTERING_AUTO 0    /* copy it through memory that is, or register it for the one transfer: by measured cost */
+#define MOOR_REGISTERING_NEVER 1   /* always copy it through memory that is */
+#define MOOR_REGISTERING_ALWAYS 2  /* always register it for the one transfer */
+#define MOOR_REGISTERING_REQUIRE 3 /* neither: it is an error */
+
+/* When what is written to disk is safe from a loss of power. moor_persist and moor_flush always wait for that. */
+#define MOOR_DURABLE_NONE 1  /* when the kernel sees to it; a crash of the process alone loses nothing */
+#define MOOR_DURABLE_BATCH 2 /* soon: several objects are synchronized together, after they were reported */
+#define MOOR_DURABLE_EACH 3  /* before it is reported */
+
+#define MOOR_VERIFY_ALWAYS 0  /* checksums are compared with each read */
+#define MOOR_VERIFY_SAMPLED 1 /* with one read in sixteen */
+#define MOOR_VERIFY_OFF 2
+
+/* When an object that was read from disk stays in memory under its name. */
+#define MOOR_PROMOTE_ALWAYS 0
+#define MOOR_PROMOTE_SECOND_HIT 1 /* with the second read */
+#define MOOR_PROMOTE_NEVER 2
+
+#define MOOR_READ_DIRECT 0   /* past the page cache where the directory can, straight to where the bytes belong */
+#define MOOR_READ_BUFFERED 1 /* through the page cache: reads and writes are copied once more */
+#define MOOR_READ_MMAP 2     /* through mapped files, to compare: page faults count as device, and each byte is copied */
+
+#define MOOR_WRITE_BACK 0    /* an object goes to disk when memory is needed, or when it is asked for */
+#define MOOR_WRITE_THROUGH 1 /* a put returns when its object is on disk as well */
+
+/* A directory for what memory has no room for, which one store owns at a time. It is made if it is not there; what is
+ * persistent in it is found again. */
+typedef struct moor_disk_options {
+  uint32_t struct_size;
+  uint32_t durability; /* 0 = MOOR_DURABLE_BATCH */
+  const char *path;  /* the directory, a C string */
+  uint64_t capacity; /* bytes of it that may be used; 0 = 90 % of what is free, and of what is there already */
+  uint32_t verify;
+  uint32_t promote;
+  uint32_t write;
+  uint32_t read_path;
+  const char *trace; /* a file for a line of JSON per operation, which it is appended to; NULL: none */
+} moor_disk_options;
 
 typedef struct moor_store_options {
   uint32_t struct_size;
@@ -215,10 +259,16 @@ typedef struct moor_store_options {
   uint64_t capacity; /* bytes of tensor memory; 0 = a quarter of the memory this process may use */
   uint32_t hugepages;
   uint32_t prefault;
+  const moor_disk_options *disk; /* NULL: memory alone */
+  uint32_t registering;
+  uint32_t reserved;
 } moor_store_options;
 
 /* Opens a store. Reserves address space for the whole capacity; memory is used when it is first written.
- * Errors: INVALID_ARGUMENT, NO_MEMORY, HUGE_PAGES, SYSTEM, FORKED. */
+ * With a disk, memory that is full makes room by writing objects there, nothing is lost; a full disk refuses
+ * (MOOR_EVICT_NONE) or drops what was not used for long (MOOR_EVICT_S3FIFO). Calls may then wait for the disk.
+ * Errors: INVALID_ARGUMENT, NO_MEMORY, HUGE_PAGES, SYSTEM, FORKED; with a disk IO, FORMAT (not a directory of ours, of a
+ * newer format, or damaged), BUSY (another store owns it). */
 int32_t moor_store_open(const moor_store_options *options, moor_store *store_out);
 
 #define MOOR_CLOSE_WAIT 1u /* also wait until all objects are taken down */
@@ -388,6 +438,7 @@ int32_t moor_unpin(moor_store store, const void *key, uint64_t key_size);
 #define MOOR_DESC_TENSOR 1u
 #define MOOR_DESC_PINNED 2u
 #define MOOR_DESC_ADOPTED 4u
+#define MOOR_DESC_ON_DISK 8u /* memory does not have it: extent is 0 */
 
 typedef struct moor_description {
   uint32_t struct_size;
@@ -536,6 +587,103 @@ typedef struct moor_snapshot_info {
 int32_t moor_snapshot_get_info(moor_snapshot snapshot, moor_snapshot_info *info_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
+ * Jobs: work that nobody waits for
+ *
+ * moor_submit_... takes up work on many keys and returns at once: it does not wait, and copies no payload. A few threads
+ * of the store do the work, key by key, of each job in turn and in no promised order. A key that is finished, or was
+ * cancelled, is told of once by the job's queue; the last one carries MOOR_COMPLETION_LAST. That is the acknowledgement.
+ *
+ * Memory. Keys, options, shapes and the arrays themselves are copied by the call. What parts, tensors and spans lead to
+ * is not: it must stay as it is (sources) or be left alone (spans) until its key is finished, and all of it is the
+ * caller's again after the acknowledgement, or when moor_job_wait says so. No error, no cancel and no close of job, queue
+ * or store changes that.
+ *
+ * Closing the store cancels all keys that were not begun; the others finish, long copies into the store with CANCELLED.
+ * What a job got stays. A forked child has neither jobs nor queues; an eventfd it inherits, so it must not read it.
+ */
+typedef struct moor_queue {
+  uint64_t id;
+} moor_queue;
+
+typedef struct moor_job {
+  uint64_t id;
+} moor_job;
+
+#define MOOR_COMPLETION_LAST 1u /* of its job: nothing of the job touches the caller's memory any more */
+
+typedef struct moor_completion {
+  moor_job job;
+  uint64_t tag;     /* as it was submitted with */
+  uint64_t index;   /* of the key in its job; MOOR_ALL: the job has no keys */
+  int32_t status;   /* of the key; moor_job_get_status has the text */
+  uint32_t flags;   /* MOOR_COMPLETION_LAST */
+  uint64_t value;   /* get: bytes of the object; get into: bytes copied; exists: 1 or 0; put: sequence number */
+  uint32_t outcome; /* put: MOOR_STORED or MOOR_KEPT */
+  uint32_t reserved;
+  uint64_t wait_ns; /* from its submission until the key was begun, or cancelled */
+  uint64_t run_ns;  /* from then until it was finished */
+} moor_completion;
+
+/* A queue is for any number of jobs, of any stores. */
+int32_t moor_queue_open(moor_queue *queue_out);
+/* Ends the queue and its descriptor. Its jobs go on, and are told of no more: ask them. */
+int32_t moor_queue_close(moor_queue queue);
+/* An eventfd that is readable while there is something to drain: for poll, epoll and event loops. It stays the queue's:
+ * not to be closed, and no need to read it. */
+int32_t moor_queue_get_fd(moor_queue queue, int32_t *fd_out);
+/* Takes up to room completions out of the queue, in the order in which they came. Never waits; *count_out may be 0. */
+int32_t moor_queue_drain(moor_queue queue, moor_completion *completions_out, uint64_t room, uint64_t *count_out);
+
+/* kind */
+#define MOOR_JOB_GET 1      /* views the objects: moor_job_get_tensors and moor_job_get_buffers hand them out */
+#define MOOR_JOB_GET_INTO 2 /* moor_submit_get_into */
+#define MOOR_JOB_PUT 3      /* moor_submit_put, moor_submit_put_tensors */
+#define MOOR_JOB_PREFETCH 4 /* brings objects into memory, and does not hold them there */
+#define MOOR_JOB_EXISTS 5   /* of all keys at one moment, as moor_exists */
+#define MOOR_JOB_REMOVE 6
+#define MOOR_JOB_PERSIST 7  /* writes objects to disk; UNSUPPORTED by a store without one */
+
+/* Submits work that needs nothing but keys. INVALID_ARGUMENT: also more keys than a store takes at a time (65536). BUSY:
+ * that many are unfinished; submit again when some are finished. The tag is the caller's and comes with each
+ * completion, which may be drained before job_out is written. The caller ends the job by moor_job_close. */
+int32_t moor_submit_keys(moor_store store, moor_queue queue, uint32_t kind, const moor_keys *keys, uint64_t tag,
+                         moor_job *job_out);
+/* As moor_get_batch_into. */
+int32_t moor_submit_get_into(moor_store store, moor_queue queue, const moor_keys *keys, const uint64_t *offsets,
+                             const uint64_t *nbytes, const moor_span *spans, const uint64_t *span_ends, uint64_t tag,
+                             moor_job *job_out);
+/* As moor_put_batch and moor_put_tensors. With MOOR_PUT_ATOMIC all keys have one status, and are finished together. */
+int32_t moor_submit_put(moor_store store, moor_queue queue, const moor_keys *keys, const moor_part *parts,
+                        const uint64_t *part_ends, const moor_put_options *options, uint64_t tag, moor_job *job_out);
+int32_t moor_submit_put_tensors(moor_store store, moor_queue queue, const moor_keys *keys,
+                                const DLTensor *const *tensors, const moor_put_options *options, uint64_t tag,
+                                moor_job *job_out);
+
+/* Ends the keys that were not begun, with CANCELLED; the others finish. Does not wait: the acknowledgement comes by queue
+ * or moor_job_wait, as ever. Idempotent. */
+int32_t moor_job_cancel(moor_job job);
+/* Waits for the acknowledgement for timeout_ns nanoseconds at most: 0 looks, UINT64_MAX waits for ever. OK: the caller's
+ * memory is his again. TIMEOUT: not yet. Takes nothing out of the queue. */
+int32_t moor_job_wait(moor_job job, uint64_t timeout_ns);
+/* The status of a key, MOOR_IN_PROGRESS while it has none. When it failed, moor_last_error has the text. */
+int32_t moor_job_get_status(moor_job job, uint64_t index);
+/* What the queue tells of count keys from first on, whether drained or not; status MOOR_IN_PROGRESS for those that are
+ * not finished. */
+int32_t moor_job_get_results(moor_job job, uint64_t first, uint64_t count, moor_completion *results_out);
+/* Hands out what a MOOR_JOB_GET got for count keys from first on, as moor_get_tensors and moor_get_buffers do: each
+ * object once. A status for each key: its own if it failed, MOOR_IN_PROGRESS, or INVALID_ARGUMENT when there is nothing
+ * (any more). */
+int32_t moor_job_get_tensors(moor_job job, uint64_t first, uint64_t count, uint32_t mode,
+                             DLManagedTensorVersioned **tensors_out, int32_t *statuses_out);
+int32_t moor_job_get_tensors_unversioned(moor_job job, uint64_t first, uint64_t count, uint32_t mode,
+                                         DLManagedTensor **tensors_out, int32_t *statuses_out);
+int32_t moor_job_get_buffers(moor_job job, uint64_t first, uint64_t count, uint32_t mode, moor_buffer *buffers_out,
+                             int32_t *statuses_out);
+/* Ends the handle, and lets go of what nobody took. Keys of a MOOR_JOB_GET that were not begun are cancelled; other jobs
+ * go on. The queue still tells of the keys. */
+int32_t moor_job_close(moor_job job);
+
+/* ---------------------------------------------------------------------------------------------------------------
  * Registered memory
  *
  * A network card moves only memory that was registered with it. Memory of the store is registered by the store, when a
@@ -582,6 +730,75 @@ typedef struct moor_registration_info {
 int32_t moor_find_registration(moor_store store, const void *data, uint64_t size, moor_registration_info *info_out);
 
 /* ---------------------------------------------------------------------------------------------------------------
+ * Network devices (RDMA)
+ *
+ * They are reached through libibverbs, which is looked for by the first of these calls and by nothing else, so that who has
+ * no such device pays nothing. Where there is none everything works without: that is not an error, but of
+ * moor_attach_device. MOORAGE_LIBIBVERBS in the environment names another library.
+ */
+/* missing: the first of these that is so */
+#define MOOR_MISSING_NOTHING 0     /* there is a device that can be used */
+#define MOOR_MISSING_PLATFORM 1    /* only Linux on x86-64 and arm64 has it */
+#define MOOR_MISSING_LIBRARY 2     /* libibverbs cannot be loaded */
+#define MOOR_MISSING_KERNEL 3      /* the kernel has no verbs */
+#define MOOR_MISSING_DEVICE 4      /* there is no device */
+#define MOOR_MISSING_PERMISSION 5  /* no device can be opened */
+#define MOOR_MISSING_ACTIVE_PORT 6 /* no port of any device has a link */
+
+#define MOOR_LINK_UNKNOWN 0
+#define MOOR_LINK_INFINIBAND 1
+#define MOOR_LINK_ETHERNET 2
+
+#define MOOR_DEVICE_NAME 64 /* bytes of a device's name, with its end */
+
+typedef struct moor_device {
+  char name[MOOR_DEVICE_NAME];
+  char refusal[256];  /* why it could not be opened; empty when it could */
+  uint32_t port;      /* that is used, or would be: the first with a link, else the first; 0: not known */
+  uint32_t link;      /* MOOR_LINK_* of that port */
+  uint32_t active;    /* 1: the port has a link, and the device can be attached */
+  int32_t numa_node;  /* -1: not known */
+} moor_device;
+
+typedef struct moor_device_list {
+  uint32_t struct_size;
+  uint32_t missing;  /* MOOR_MISSING_* */
+  uint64_t count;    /* of devices that there are */
+  char text[512];    /* what is missing, and what changes it; empty when nothing is */
+} moor_device_list;
+
+/* Lists the devices of this machine, the first devices_size of them into devices. Each is opened for a moment. Set
+ * list_out->struct_size before the call; it is checked. */
+int32_t moor_list_devices(moor_device *devices, uint64_t devices_size, moor_device_list *list_out);
+
+/* Opens a device for a store: what is registered from now on is registered with it, too, what was registered before when a
+ * transfer first uses it, and memory of the store slab by slab, likewise (in a store with prefault, in the background). It is
+ * detached with the store. name is a C string; NULL is the first device that has a link. name_out has room for
+ * MOOR_DEVICE_NAME bytes, or is NULL. NO_DEVICE: there is no such device, or it cannot be used. EXISTS: the store has it. */
+int32_t moor_attach_device(moor_store store, const char *name, char *name_out);
+/* Takes a device away from a store and closes it, with all that is registered with it. NOT_FOUND: the store does not have it.
+ * TIMEOUT when transfers are in flight after timeout_ns nanoseconds (0 looks once): no further one begins then, and the call
+ * may be made again. */
+int32_t moor_detach_device(moor_store store, const char *name, uint64_t timeout_ns);
+
+/* What registering memory with a device costs beside copying it, measured with the first call for a device in a few
+ * milliseconds, and what MOOR_REGISTERING_* makes of it: lines of text, of which text_out gets what fits, and an end. name as in
+ * moor_attach_device. text_size is at least 1. */
+int32_t moor_explain_device(const char *name, uint32_t registering, char *text_out, uint64_t text_size);
+
+typedef struct moor_device_stats {
+  char name[MOOR_DEVICE_NAME];
+  uint64_t regions;       /* registered with it now */
+  uint64_t bytes;         /* in them */
+  uint64_t registrations; /* how often memory was registered with it */
+  uint64_t register_ns;   /* nanoseconds that this, and deregistering, took */
+} moor_device_stats;
+
+/* What the devices of a store have registered: the first stats_size of them, in the order in which they were attached.
+ * count_out is how many there are. */
+int32_t moor_list_attached(moor_store store, moor_device_stats *stats, uint64_t stats_size, uint64_t *count_out);
+
+/* ---------------------------------------------------------------------------------------------------------------
  * Counters and upkeep
  */
 typedef struct moor_stats {
@@ -622,7 +839,185 @@ typedef struct moor_stats {
   uint64_t slab_bytes;           /* of the store, registered with some device */
   uint64_t device_registrations; /* how often memory was registered with a device */
   uint64_t register_ns;          /* nanoseconds spent in registering, deregistering and locking */
+  uint32_t registering;          /* MOOR_REGISTERING_*, as the store was opened */
+  uint32_t reserved;
 } moor_stats;
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Disk. UNSUPPORTED for a store without one.
+ */
+/* Brings objects to disk, and returns when they would survive a loss of power. A status a key: OK, NOT_FOUND, IO,
+ * CAPACITY. The objects stay in memory. */
+int32_t moor_persist(moor_store store, const moor_keys *keys, int32_t *statuses_out);
+/* The same for every object that was there when it began. */
+int32_t moor_flush(moor_store store);
+
+/* Counts since the store was opened; sizes in bytes. */
+typedef struct moor_disk_stats {
+  uint32_t struct_size;
+  uint32_t memory_backed;    /* 1: the directory lies in memory (tmpfs ...), nothing of it is storage */
+  uint64_t capacity;
+  uint64_t used;             /* blocks of objects, rounding included */
+  uint64_t objects;
+  uint64_t resident_objects; /* of them, those that memory has as well */
+  uint64_t recovered_objects; /* found again by opening */
+  uint64_t lost_objects;     /* entries that opening found damaged, and left out */
+  uint64_t reads;
+  uint64_t bytes_read;
+  uint64_t shared_reads;     /* gets that waited for a read of another */
+  uint64_t writes;
+  uint64_t bytes_written;
+  uint64_t promotions;       /* objects that were read and stayed in memory */
+  uint64_t demotions;        /* objects written because memory was needed */
+  uint64_t evictions;        /* objects dropped because the disk was full */
+  uint64_t damaged;          /* reads whose checksum was wrong */
+  uint64_t bytes_bounced;    /* copied by the CPU between a bounce slot and where they belong */
+  uint64_t by_uring_fixed;   /* operations by the way they took: io_uring with registered memory */
+  uint64_t by_uring;         /* io_uring, memory not registered */
+  uint64_t by_direct;        /* pread and pwrite with O_DIRECT */
+  uint64_t by_buffered;      /* through the page cache */
+  uint64_t fallbacks;        /* how often a slower way had to be taken */
+} moor_disk_stats;
+
+/* Set struct_size before the call; it is checked. */
+int32_t moor_get_disk_stats(moor_store store, moor_disk_stats *stats_out);
+
+/* What a directory offers to a store's disk. Found out by writing and reading a block there. */
+typedef struct moor_directory_info {
+  uint32_t struct_size;
+  uint32_t direct;        /* 1: O_DIRECT works, so that reads are one transfer by the device */
+  uint32_t memory_backed; /* 1: what is written here stays in memory; memory says why */
+  uint32_t rotational;    /* as the driver says; virtual disks often say so without being it */
+  uint32_t memory_align;  /* of addresses, in bytes, as the kernel says; 0: it does not say */
+  uint32_t offset_align;  /* of offsets and lengths */
+  uint64_t size;          /* bytes of the file system */
+  uint64_t free;          /* for a user without privileges */
+  char file_system[32];   /* "ext4", "xfs", "overlay" ... C strings, cut off where they are longer */
+  char device[64];        /* the disk by its real name: "nvme0n1", "vda", "md0"; empty: none, or not known */
+  char model[64];
+  char memory[128];
+  char not_direct[128];   /* why O_DIRECT does not work */
+} moor_directory_info;
+
+/* path is a C string, a directory. Set struct_size before the call. IO: nothing can be written there. */
+int32_t moor_inspect_directory(const char *path, moor_directory_info *info_out);
+
+/* Where the time of the operations went.
+ * An operation has four readings of CLOCK_MONOTONIC: t0 entered, t1 first chunk handed to the kernel, t2 last completion
+ * reaped, t3 result handed back. device = t2 - t1, host = (t1 - t0) + (t3 - t2), total = t3 - t0: host + device = total
+ * exactly. All times are nanoseconds.
+ */
+#define MOOR_TIMED_GET 0       /* also the numbers of the other kinds: */
+#define MOOR_TIMED_GET_INTO 1
+#define MOOR_TIMED_PUT 2
+#define MOOR_TIMED_PERSIST 3
+#define MOOR_TIMED_FLUSH 4
+#define MOOR_TIMED_PREFETCH 5
+#define MOOR_TIMED_PROMOTE 6
+#define MOOR_TIMED_DEMOTE 7
+#define MOOR_TIMED_EVICT 8
+#define MOOR_TIMED_REMOVE 9
+#define MOOR_TIMED_EXISTS 10
+#define MOOR_OUTCOME_OK 0
+#define MOOR_OUTCOME_BACKGROUND 1 /* nobody waited for it; it went well */
+#define MOOR_OUTCOME_FAILED 2     /* stamps are kept; in no distribution */
+#define MOOR_OUTCOME_CANCELLED 3
+#define MOOR_PATH_MEMORY 0        /* no device had a part in it */
+#define MOOR_PATH_URING_FIXED 1
+#define MOOR_PATH_URING 2
+#define MOOR_PATH_DIRECT 3
+#define MOOR_PATH_BUFFERED 4      /* through the page cache: device is the read call, or the fdatasync of a write */
+#define MOOR_PATH_LAYER 5
+#define MOOR_PATH_MAPPED 6        /* device is the touching of mapped pages */
+#define MOOR_PATHS 8              /* room in moor_timing.paths */
+#define MOOR_OPERATION_SHARED 1   /* flags: it waited for a read of another operation */
+
+/* Count, sum, min and max are exact; a percentile is the nearest rank, off by at most 1/2048 of it. */
+typedef struct moor_distribution {
+  uint64_t count;
+  int64_t sum;
+  int64_t min;
+  int64_t max;
+  int64_t p50;
+  int64_t p95;
+  int64_t p99;
+  int64_t p999;
+} moor_distribution;
+
+/* All operations of a kind and outcome (OK or BACKGROUND). Percentiles of device and host belong to different operations
+ * and do not add up to that of total. */
+typedef struct moor_timing {
+  uint32_t kind;      /* MOOR_TIMED_* */
+  uint32_t outcome;   /* MOOR_OUTCOME_OK or MOOR_OUTCOME_BACKGROUND */
+  uint64_t count;     /* in the distributions */
+  uint64_t failed;    /* of this kind; in its first moor_timing */
+  uint64_t cancelled; /* likewise */
+  uint64_t bytes;
+  uint64_t shared;            /* waited for a read of another */
+  uint64_t paths[MOOR_PATHS]; /* operations by MOOR_PATH_* */
+  uint64_t chunks;
+  int64_t chunk_sum;
+  int64_t chunk_max;
+  moor_distribution total;
+  moor_distribution device;
+  moor_distribution host;
+  moor_distribution lookup; /* host's parts from here: which object, and where */
+  moor_distribution queue_wait;
+  moor_distribution buffer_wait;
+  moor_distribution submit;
+  moor_distribution complete;
+  moor_distribution verify; /* after the last completion */
+  moor_distribution copy;   /* through bounce slots, or from one place in memory to another */
+  moor_distribution other;  /* the rest of host */
+  moor_distribution verify_overlapped; /* inside device; part of nothing */
+} moor_timing;
+
+typedef struct moor_operation {
+  uint64_t sequence;
+  uint32_t kind;
+  uint32_t outcome;
+  uint32_t path;
+  uint32_t durability; /* MOOR_DURABLE_*; 0: it writes nothing */
+  uint32_t flags;      /* MOOR_OPERATION_* */
+  uint32_t depth;      /* chunks in flight right after the first submission */
+  uint32_t chunks;
+  uint32_t reserved;
+  uint64_t bytes;
+  int64_t t0;
+  int64_t t1;
+  int64_t t2;
+  int64_t t3;
+  int64_t lookup;
+  int64_t queue_wait;
+  int64_t buffer_wait;
+  int64_t submit;
+  int64_t complete;
+  int64_t verify;
+  int64_t copy;
+  int64_t verify_overlapped;
+  int64_t chunk_min;
+  int64_t chunk_max;
+  int64_t chunk_sum;
+} moor_operation;
+
+typedef struct moor_timings_info {
+  uint32_t struct_size; /* set before the call; it is checked */
+  uint32_t reserved;
+  uint64_t recorded;
+  uint64_t inconsistent; /* figures that could not be true together; in no distribution */
+  uint64_t trace_written;
+  uint64_t trace_dropped;
+  uint64_t stamp_ps;  /* what reading the clock costs, in picoseconds; measured in this process */
+  uint64_t record_ps; /* what taking up an operation costs */
+} moor_timings_info;
+
+/* At most timings_size summaries are written; count_out has how many there are. info_out may be NULL. A store without a
+ * disk has none. */
+int32_t moor_get_timings(moor_store store, moor_timing *timings_out, uint64_t timings_size, uint64_t *count_out,
+                         moor_timings_info *info_out);
+/* The last operations, oldest first; at most operations_size of them, the last ones. */
+int32_t moor_list_operations(moor_store store, moor_operation *operations_out, uint64_t operations_size,
+                             uint64_t *count_out);
 
 /* Set struct_size before the call; it is checked. */
 int32_t moor_get_stats(moor_store store, moor_stats *stats_out);

@@ -334,6 +334,218 @@ class Snapshot {
   moor_keys keys_{};
 };
 
+// Memory that may be given to network devices, until it ends: its end waits for transfers that use it. The memory must stay
+// mapped meanwhile.
+class Registration {
+ public:
+  Registration() noexcept = default;
+  explicit Registration(moor_registration owned) noexcept : id_(owned) {}
+  Registration(Registration &&from) noexcept : id_(std::exchange(from.id_, {})) {}
+  Registration &operator=(Registration &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+    }
+    return *this;
+  }
+  ~Registration() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  moor_registration c() const noexcept { return id_; }
+
+  // false: transfers are still in flight after timeout; no further one begins, and the memory must stay as it is.
+  template <class Rep, class Period>
+  bool release(std::chrono::duration<Rep, Period> timeout) {
+    if (id_.id == 0) return true;
+    std::int32_t status = moor_registration_release(id_, detail::nanoseconds(timeout));
+    if (status == MOOR_ERR_TIMEOUT) return false;
+    id_ = {};
+    detail::check(status);
+    return true;
+  }
+  void reset() noexcept {
+    if (id_.id != 0) moor_registration_release(std::exchange(id_, {}), UINT64_MAX);
+  }
+
+ private:
+  moor_registration id_{};
+};
+
+// A network device of a Store, detached at its end, which waits for its transfers. It may outlive its Store, and then ends
+// with that.
+class Device {
+ public:
+  Device() noexcept = default;
+  Device(moor_store store, std::string name) noexcept : store_(store), name_(std::move(name)) {}
+  Device(Device &&from) noexcept : store_(std::exchange(from.store_, {})), name_(std::move(from.name_)) {}
+  Device &operator=(Device &&from) noexcept {
+    if (this != &from) {
+      reset();
+      store_ = std::exchange(from.store_, {});
+      name_ = std::move(from.name_);
+    }
+    return *this;
+  }
+  ~Device() { reset(); }
+
+  explicit operator bool() const noexcept { return store_.id != 0; }
+  const std::string &name() const noexcept { return name_; }
+
+  // false: transfers are still in flight after timeout; no further one begins.
+  template <class Rep, class Period>
+  bool detach(std::chrono::duration<Rep, Period> timeout) {
+    if (store_.id == 0) return true;
+    std::int32_t status = moor_detach_device(store_, name_.c_str(), detail::nanoseconds(timeout));
+    if (status == MOOR_ERR_TIMEOUT) return false;
+    store_ = {};
+    detail::check(status);
+    return true;
+  }
+  // Leaves it to the Store.
+  void keep() noexcept { store_ = {}; }
+  void reset() noexcept {
+    if (store_.id != 0) moor_detach_device(std::exchange(store_, {}), name_.c_str(), UINT64_MAX);
+  }
+
+ private:
+  moor_store store_{};
+  std::string name_;
+};
+
+// The network devices of this machine. missing is one of MOOR_MISSING_*, text says the same, and what changes it.
+struct Network {
+  std::vector<moor_device> devices;
+  std::uint32_t missing = MOOR_MISSING_NOTHING;
+  std::string text;
+};
+
+inline Network network() {
+  Network found;
+  moor_device_list list{};
+  list.struct_size = sizeof list;
+  do {
+    found.devices.resize(static_cast<std::size_t>(list.count) + 8);
+    detail::check(moor_list_devices(found.devices.data(), found.devices.size(), &list));
+  } while (list.count > found.devices.size());
+  found.devices.resize(static_cast<std::size_t>(list.count));
+  found.missing = list.missing;
+  found.text = list.text;
+  return found;
+}
+
+// Tells of the finished keys of jobs, by a descriptor to poll.
+class Queue {
+ public:
+  Queue() { detail::check(moor_queue_open(&id_)); }
+  Queue(Queue &&from) noexcept : id_(std::exchange(from.id_, {})) {}
+  Queue &operator=(Queue &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+    }
+    return *this;
+  }
+  ~Queue() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  moor_queue c() const noexcept { return id_; }
+  // Readable while there is something to drain. It stays the queue's.
+  int fd() const {
+    std::int32_t fd;
+    detail::check(moor_queue_get_fd(id_, &fd));
+    return fd;
+  }
+  // At most so many; never waits.
+  std::vector<moor_completion> drain(std::size_t room = 256) {
+    std::vector<moor_completion> found(room);
+    std::uint64_t count;
+    detail::check(moor_queue_drain(id_, found.data(), found.size(), &count));
+    found.resize(static_cast<std::size_t>(count));
+    return found;
+  }
+  void reset() noexcept {
+    if (id_.id != 0) moor_queue_close(std::exchange(id_, {}));
+  }
+
+ private:
+  moor_queue id_{};
+};
+
+// Work on keys of a store that goes on while nobody waits for it. Its end cancels what was not begun and waits for the
+// rest, for the memory that it was lent may go next; detach is for what shall go on.
+class Job {
+ public:
+  Job() noexcept = default;
+  Job(moor_job owned, std::size_t keys) noexcept : id_(owned), size_(keys) {}
+  Job(Job &&from) noexcept : id_(std::exchange(from.id_, {})), size_(std::exchange(from.size_, 0)) {}
+  Job &operator=(Job &&from) noexcept {
+    if (this != &from) {
+      reset();
+      id_ = std::exchange(from.id_, {});
+      size_ = std::exchange(from.size_, 0);
+    }
+    return *this;
+  }
+  ~Job() { reset(); }
+
+  explicit operator bool() const noexcept { return id_.id != 0; }
+  moor_job c() const noexcept { return id_; }
+  std::size_t size() const noexcept { return size_; }
+
+  void cancel() { detail::check(moor_job_cancel(id_)); }
+  // Until nothing of the job touches memory of the caller any more.
+  void wait() const { detail::check(moor_job_wait(id_, UINT64_MAX)); }
+  // false: not within timeout; zero looks once.
+  template <class Rep, class Period>
+  bool wait(std::chrono::duration<Rep, Period> timeout) const {
+    std::int32_t status = moor_job_wait(id_, detail::nanoseconds(timeout));
+    if (status != MOOR_ERR_TIMEOUT) detail::check(status);
+    return status == MOOR_OK;
+  }
+  // What became of each key; MOOR_IN_PROGRESS is the status of those that are not finished.
+  std::vector<moor_completion> results() const {
+    std::vector<moor_completion> found(size_);
+    detail::check(moor_job_get_results(id_, 0, size_, found.data()));
+    return found;
+  }
+  // What was got for key i, once; its error is thrown.
+  View get_tensor(std::size_t i, Mode mode = Mode::view) {
+    DLManagedTensorVersioned *tensor;
+    std::int32_t status;
+    detail::check(moor_job_get_tensors(id_, i, 1, static_cast<std::uint32_t>(mode), &tensor, &status));
+    check_key(status);
+    return View(tensor);
+  }
+  Buffer get_buffer(std::size_t i, Mode mode = Mode::view) {
+    moor_buffer buffer;
+    std::int32_t status;
+    detail::check(moor_job_get_buffers(id_, i, 1, static_cast<std::uint32_t>(mode), &buffer, &status));
+    check_key(status);
+    return Buffer(buffer);
+  }
+
+  // Lets go of it without an end: what it was lent must live until the queue tells of its last key.
+  void detach() noexcept {
+    if (id_.id != 0) moor_job_close(std::exchange(id_, {}));
+    size_ = 0;
+  }
+  void reset() noexcept {
+    if (id_.id == 0) return;
+    moor_job_cancel(id_);
+    moor_job_wait(id_, UINT64_MAX);
+    detach();
+  }
+
+ private:
+  static void check_key(std::int32_t status) {
+    if (status == MOOR_IN_PROGRESS) throw Error(status, "the key is not finished");
+    detail::check(status);
+  }
+
+  moor_job id_{};
+  std::size_t size_ = 0;
+};
+
 // A store, closed at its end. Views of it stay valid.
 class Store {
  public:
@@ -443,6 +655,62 @@ class Store {
     return wait<std::initializer_list<std::string_view>>(keys, timeout);
   }
 
+  // Jobs. kind is MOOR_JOB_GET, _PREFETCH, _EXISTS, _REMOVE or _PERSIST; tag comes with each completion.
+  template <class Keys>
+  Job submit(std::uint32_t kind, const Keys &keys, const Queue &queue, std::uint64_t tag = 0) {
+    detail::Pack pack(keys);
+    return submitted(pack, [&](const moor_keys *packed, moor_job *job) {
+      return moor_submit_keys(id_, queue.c(), kind, packed, tag, job);
+    });
+  }
+  Job submit(std::uint32_t kind, std::initializer_list<std::string_view> keys, const Queue &queue, std::uint64_t tag = 0) {
+    return submit<std::initializer_list<std::string_view>>(kind, keys, queue, tag);
+  }
+  // Each object into its memory, whole.
+  Job submit_get_into(const std::vector<std::pair<std::string_view, moor_span>> &destinations, const Queue &queue,
+                      std::uint64_t tag = 0) {
+    detail::Pack keys;
+    std::vector<moor_span> spans;
+    std::vector<std::uint64_t> ends;
+    for (const auto &[key, span] : destinations) {
+      keys.add(key);
+      spans.push_back(span);
+      ends.push_back(spans.size());
+    }
+    return submitted(keys, [&](const moor_keys *packed, moor_job *job) {
+      return moor_submit_get_into(id_, queue.c(), packed, nullptr, nullptr, spans.data(), ends.data(), tag, job);
+    });
+  }
+  // The sources stay the caller's, and must stay as they are until their keys are finished.
+  Job submit_put(const std::vector<std::pair<std::string_view, std::string_view>> &objects, const Queue &queue,
+                 const PutOptions &options = {}, std::uint64_t tag = 0) {
+    detail::Pack keys;
+    std::vector<moor_part> parts;
+    std::vector<std::uint64_t> ends;
+    for (const auto &[key, bytes] : objects) {
+      keys.add(key);
+      parts.push_back({bytes.data(), bytes.size()});
+      ends.push_back(parts.size());
+    }
+    moor_put_options o = options.to_c();
+    return submitted(keys, [&](const moor_keys *packed, moor_job *job) {
+      return moor_submit_put(id_, queue.c(), packed, parts.data(), ends.data(), &o, tag, job);
+    });
+  }
+  Job submit_put_tensors(const std::vector<std::pair<std::string_view, DLTensor>> &tensors, const Queue &queue,
+                         const PutOptions &options = {}, std::uint64_t tag = 0) {
+    detail::Pack keys;
+    std::vector<const DLTensor *> pointers;
+    for (const auto &[key, tensor] : tensors) {
+      keys.add(key);
+      pointers.push_back(&tensor);
+    }
+    moor_put_options o = options.to_c();
+    return submitted(keys, [&](const moor_keys *packed, moor_job *job) {
+      return moor_submit_put_tensors(id_, queue.c(), packed, pointers.data(), &o, tag, job);
+    });
+  }
+
   Reservation reserve(std::size_t size) {
     moor_reservation id;
     void *data;
@@ -534,6 +802,39 @@ class Store {
     return found;
   }
 
+  // Registers memory of the caller's, so that network devices may be given it. flags: MOOR_REGISTER_LOCK or 0.
+  Registration register_memory(void *data, std::size_t size, std::uint32_t flags = 0) {
+    moor_register_options o{sizeof o, flags};
+    moor_registration id;
+    detail::check(moor_register_memory(id_, data, size, &o, &id));
+    return Registration(id);
+  }
+  // Whether all of it lies in one registration, or in the store.
+  bool is_registered(const void *data, std::size_t size) const {
+    moor_registration_info info;
+    info.struct_size = sizeof info;
+    std::int32_t status = moor_find_registration(id_, data, size, &info);
+    if (status != MOOR_ERR_NOT_FOUND) detail::check(status);
+    return status == MOOR_OK;
+  }
+  // nullptr: the first that has a link.
+  Device attach_device(const char *name = nullptr) {
+    char attached[MOOR_DEVICE_NAME];
+    detail::check(moor_attach_device(id_, name, attached));
+    return Device(id_, attached);
+  }
+  // What each of its devices has registered.
+  std::vector<moor_device_stats> devices() const {
+    std::vector<moor_device_stats> found;
+    std::uint64_t count = 8;
+    do {
+      found.resize(static_cast<std::size_t>(count));
+      detail::check(moor_list_attached(id_, found.data(), found.size(), &count));
+    } while (count > found.size());
+    found.resize(static_cast<std::size_t>(count));
+    return found;
+  }
+
   // Stores every tensor of a safetensors file under prefix + its name; returns how many.
   std::uint64_t import_safetensors(const std::string &path, std::string_view prefix = {}) {
     std::uint64_t count;
@@ -545,6 +846,14 @@ class Store {
   void close(bool wait = false) { detail::check(moor_store_close(std::exchange(id_, {}), wait ? MOOR_CLOSE_WAIT : 0)); }
 
  private:
+  template <class Submit>
+  static Job submitted(const detail::Pack &keys, const Submit &submit) {
+    moor_keys packed = keys.c();
+    moor_job job;
+    detail::check(submit(&packed, &job));
+    return Job(job, static_cast<std::size_t>(packed.count));
+  }
+
   template <class Put>
   static std::size_t put_set(const detail::Pack &keys, const PutOptions &options, const Put &put) {
     moor_keys packed = keys.c();

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"moorage/rdma/internal/ibv"
+	"moorage/rdma/internal/shim"
 )
 
 // Read copies Length bytes of a peer's region into one of ours. A length of zero copies nothing.
@@ -15,19 +18,40 @@ type Read struct {
 	From       RemoteRegion
 	FromOffset uint64
 	Length     uint64
+
+	// Scatter, if there is any, stands in the place of To and ToOffset: the bytes go there one after another. It has Length bytes
+	// in all.
+	Scatter []Target
+}
+
+// Target is a part of a region of ours.
+type Target struct {
+	Region         *Region
+	Offset, Length uint64
+}
+
+// targets is how many places the read goes to.
+func (r *Read) targets() int {
+	if r.Scatter == nil {
+		return 1
+	}
+	return len(r.Scatter)
+}
+
+// target is number i of them.
+func (r *Read) target(i int) Target {
+	if r.Scatter == nil {
+		return Target{r.To, r.ToOffset, r.Length}
+	}
+	return r.Scatter[i]
 }
 
 // check says what is wrong with a read before anything is posted.
 func (r *Read) check(c *Conn) error {
+	if err := r.checkTargets(c); err != nil {
+		return err
+	}
 	switch {
-	case r.To == nil:
-		return invalidf("To must be a region")
-	case r.To.domain != c.domain:
-		return invalidf("To is a region of another domain than the connection")
-	case r.To.access&LocalTarget == 0:
-		return invalidf("To was registered without LocalTarget")
-	case r.ToOffset > r.To.length || r.Length > r.To.length-r.ToOffset:
-		return invalidf("ToOffset %d and Length %d leave the region of %d bytes", r.ToOffset, r.Length, r.To.length)
 	case r.FromOffset > r.From.Length || r.Length > r.From.Length-r.FromOffset:
 		return invalidf("FromOffset %d and Length %d leave the peer's region of %d bytes", r.FromOffset, r.Length, r.From.Length)
 	case r.From.Length > math.MaxUint64-r.From.Addr:
@@ -38,8 +62,78 @@ func (r *Read) check(c *Conn) error {
 	return nil
 }
 
-// pieces is how many work requests a read needs.
-func pieces(length, most uint64) int { return int(length/most + min(length%most, 1)) }
+func (r *Read) checkTargets(c *Conn) error {
+	if r.Scatter == nil {
+		return Target{r.To, r.ToOffset, r.Length}.check(c, "To", "ToOffset")
+	}
+	if r.To != nil || r.ToOffset != 0 {
+		return invalidf("To and ToOffset must be zero beside Scatter")
+	}
+	rest := r.Length
+	for i, t := range r.Scatter {
+		if err := t.check(c, "Region", "Offset"); err != nil {
+			return fmt.Errorf("number %d of Scatter: %w", i, err)
+		}
+		if t.Length > rest {
+			return invalidf("Scatter has more than the %d bytes of Length", r.Length)
+		}
+		rest -= t.Length
+	}
+	if rest > 0 {
+		return invalidf("Scatter has %d bytes less than Length", rest)
+	}
+	return nil
+}
+
+func (t Target) check(c *Conn, to, offset string) error {
+	switch {
+	case t.Region == nil:
+		return invalidf("%s must be a region", to)
+	case t.Region.domain != c.domain:
+		return invalidf("%s is a region of another domain than the connection", to)
+	case t.Region.access&LocalTarget == 0:
+		return invalidf("%s was registered without LocalTarget", to)
+	case t.Offset > t.Region.length || t.Length > t.Region.length-t.Offset:
+		return invalidf("%s %d and Length %d leave the region of %d bytes", offset, t.Offset, t.Length, t.Region.length)
+	}
+	return nil
+}
+
+// place is where in a read the next piece begins.
+type place struct {
+	offset   uint64 // from its start
+	target   int
+	inTarget uint64
+}
+
+// cut makes the next piece of a read: at most so many bytes, in at most as many targets as there is room for. It returns how
+// many targets it has; none when nothing is left.
+func (r *Read) cut(p *place, most uint64, room []ibv.SGE) (n int) {
+	for n < len(room) && most > 0 && p.offset < r.Length {
+		t := r.target(p.target)
+		if size := min(t.Length-p.inTarget, most); size > 0 {
+			room[n] = ibv.SGE{Addr: t.Region.addr + t.Offset + p.inTarget, Len: uint32(size), LKey: t.Region.mr.LKey}
+			p.offset, p.inTarget, most = p.offset+size, p.inTarget+size, most-size
+			n++
+		}
+		if p.inTarget == t.Length {
+			p.target, p.inTarget = p.target+1, 0
+		}
+	}
+	return n
+}
+
+// pieces is how many work requests a read needs, each with at most so many bytes and targets.
+func (r *Read) pieces(most uint64, targets int) (n int) {
+	if r.Scatter == nil {
+		return int(r.Length/most + min(r.Length%most, 1))
+	}
+	var room [shim.MaxTargets]ibv.SGE
+	for p := (place{}); r.cut(&p, most, room[:targets]) > 0; {
+		n++
+	}
+	return n
+}
 
 // Batch is a number of reads that were submitted together.
 type Batch struct {
@@ -49,13 +143,13 @@ type Batch struct {
 	done     chan struct{}
 
 	// Under conn.mu, until done is closed.
-	next     int    // the read that is posted next
-	offset   uint64 // in it
-	unposted int    // pieces
-	left     int    // pieces that have not ended
-	index    int    // in conn.active
-	told     bool   // done is closed
-	blame    error  // why the connection was given up for this batch's sake
+	next     int   // the read that is posted next
+	place    place // in it
+	unposted int   // pieces
+	left     int   // pieces that have not ended
+	index    int   // in conn.active
+	told     bool  // done is closed
+	blame    error // why the connection was given up for this batch's sake
 	err      error
 	errs     []error // for each read; nil when none failed
 }
@@ -75,7 +169,7 @@ func (c *Conn) Submit(ctx context.Context, reads []Read) (*Batch, error) {
 		if err := reads[i].check(c); err != nil {
 			return nil, fmt.Errorf("read %d: %w", i, err)
 		}
-		b.left += pieces(reads[i].Length, c.most)
+		b.left += reads[i].pieces(c.most, c.domain.targets())
 	}
 	b.unposted = b.left
 	if err := b.hold(); err != nil {
@@ -102,42 +196,54 @@ func (c *Conn) Read(ctx context.Context, reads []Read) error {
 	return b.Wait(ctx)
 }
 
-// eachTarget calls f once for each run of reads into the same region.
-func (b *Batch) eachTarget(f func(r *Region, n int) error) error {
-	for i := 0; i < len(b.reads); {
-		n := 1
-		for i+n < len(b.reads) && b.reads[i+n].To == b.reads[i].To {
-			n++
+// eachTarget calls f once for each run of targets in the same region, until it says false.
+func (b *Batch) eachTarget(f func(r *Region, n int) bool) {
+	var run *Region
+	n := 0
+	for i := range b.reads {
+		for k := range b.reads[i].targets() {
+			to := b.reads[i].target(k).Region
+			if to == run {
+				n++
+				continue
+			}
+			if n > 0 && !f(run, n) {
+				return
+			}
+			run, n = to, 1
 		}
-		if err := f(b.reads[i].To, n); err != nil {
-			return err
-		}
-		i += n
 	}
-	return nil
+	if n > 0 {
+		f(run, n)
+	}
 }
 
 // hold keeps all targets registered, or none.
-func (b *Batch) hold() error {
+func (b *Batch) hold() (err error) {
 	held := 0
-	err := b.eachTarget(func(r *Region, n int) error {
-		err := r.hold(n)
-		if err == nil {
+	b.eachTarget(func(r *Region, n int) bool {
+		if err = r.hold(n); err == nil {
 			held += n
 		}
-		return err
+		return err == nil
 	})
 	if err != nil {
-		part := Batch{reads: b.reads[:held]}
-		part.release()
+		b.releaseFirst(held)
 	}
 	return err
 }
 
-func (b *Batch) release() {
-	_ = b.eachTarget(func(r *Region, n int) error {
+func (b *Batch) release() { b.releaseFirst(math.MaxInt) }
+
+// releaseFirst releases so many targets, which end with a run.
+func (b *Batch) releaseFirst(targets int) {
+	b.eachTarget(func(r *Region, n int) bool {
+		if targets == 0 {
+			return false
+		}
 		r.release(n)
-		return nil
+		targets -= n
+		return true
 	})
 }
 

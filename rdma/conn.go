@@ -75,9 +75,6 @@ func (c *Conn) start(b *Batch) error {
 	if c.cause != nil {
 		return flushedBy(c.cause)
 	}
-	for b.reads[b.next].Length == 0 {
-		b.next++
-	}
 	b.index = len(c.active)
 	c.active = append(c.active, b)
 	c.waiting = append(c.waiting, b)

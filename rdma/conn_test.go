@@ -36,10 +36,10 @@ func TestReadsCopyBytes(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newPair(t, tc.size, tc.options, func(f *fake) {
 				if tc.maxMessage > 0 {
-					f.with(t, "max_message", tc.maxMessage)
+					f.Set(t, "max_message", tc.maxMessage)
 				}
-				f.with(t, "short_poll", tc.shortPoll)
-				f.with(t, "delay_us", tc.delay)
+				f.Set(t, "short_poll", tc.shortPoll)
+				f.Set(t, "delay_us", tc.delay)
 			})
 			require.NoError(t, p.ab.Read(within(t, 10*time.Second), p.parts(tc.part)))
 			require.Equal(t, p.from, p.to)
@@ -53,7 +53,7 @@ func TestReadsCopyBytes(t *testing.T) {
 
 // Both ends may read at a time.
 func TestReadsInBothDirections(t *testing.T) {
-	p := newPair(t, 1<<18, ConnOptions{Depth: 32}, func(f *fake) { f.with(t, "delay_us", 100) })
+	p := newPair(t, 1<<18, ConnOptions{Depth: 32}, func(f *fake) { f.Set(t, "delay_us", 100) })
 	back := memory(t, 1<<18)
 	theirs := register(t, p.b, back, LocalTarget)
 	mine := memory(t, 1<<18)
@@ -68,7 +68,7 @@ func TestReadsInBothDirections(t *testing.T) {
 }
 
 func TestManyBatchesAtATime(t *testing.T) {
-	p := newPair(t, 1<<20, ConnOptions{Depth: 32, QueuePairs: 2}, func(f *fake) { f.with(t, "delay_us", 50) })
+	p := newPair(t, 1<<20, ConnOptions{Depth: 32, QueuePairs: 2}, func(f *fake) { f.Set(t, "delay_us", 50) })
 	r := seeded(t)
 	var batches []*Batch
 	all := p.parts(1 << 10)
@@ -117,10 +117,10 @@ func TestBadReadsChangeNothing(t *testing.T) {
 		"source wraps":         {change(func(r *Read) { r.From.Addr = ^uint64(0) }), ErrInvalid},
 		"another life of peer": {change(func(r *Read) { r.From.Epoch++ }), ErrStale},
 	} {
-		posts := p.f.get("requests")
+		posts := p.f.Get("requests")
 		_, err := p.ab.Submit(within(t, time.Second), []Read{good, tc.read})
 		require.ErrorIs(t, err, tc.want, name)
-		require.Equal(t, posts, p.f.get("requests"), name)
+		require.Equal(t, posts, p.f.Get("requests"), name)
 	}
 	require.NoError(t, p.ab.Err())
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
@@ -159,8 +159,8 @@ func TestStatuses(t *testing.T) {
 		ibv.Flushed: ErrFlushed,
 	} {
 		p := newPair(t, 64<<10, ConnOptions{Depth: 16}, nil)
-		p.f.with(t, "fail_after", 5)
-		p.f.with(t, "fail_status", int64(status))
+		p.f.Set(t, "fail_after", 5)
+		p.f.Set(t, "fail_status", int64(status))
 		b, err := p.ab.Submit(within(t, time.Second), p.parts(1<<10))
 		require.NoError(t, err)
 		require.ErrorIs(t, b.Wait(within(t, time.Second)), want, "status %d", status)
@@ -187,7 +187,7 @@ func TestStatuses(t *testing.T) {
 
 // A batch that had nothing to do with the failure may be tried again.
 func TestOtherBatchesAreFlushed(t *testing.T) {
-	p := newPair(t, 64<<10, ConnOptions{Depth: 16}, func(f *fake) { f.with(t, "delay_us", 2000) })
+	p := newPair(t, 64<<10, ConnOptions{Depth: 16}, func(f *fake) { f.Set(t, "delay_us", 2000) })
 	wrong := p.whole()
 	wrong[0].From.RKey++
 	bad, err := p.ab.Submit(within(t, time.Second), wrong)
@@ -205,9 +205,9 @@ func TestOtherBatchesAreFlushed(t *testing.T) {
 func TestDroppedCompletion(t *testing.T) {
 	for _, mute := range []bool{false, true} {
 		p := newPair(t, 64<<10, ConnOptions{Timeout: 50 * time.Millisecond}, nil)
-		p.f.with(t, "drop", 1)
+		p.f.Set(t, "drop", 1)
 		if mute {
-			p.f.with(t, "no_flush", 1) // a card that hangs: only destroying helps
+			p.f.Set(t, "no_flush", 1) // a card that hangs: only destroying helps
 		}
 		b, err := p.ab.Submit(context.Background(), p.parts(1<<10))
 		require.NoError(t, err)
@@ -227,7 +227,7 @@ func TestDroppedCompletion(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
-	p.f.with(t, "drop", 1)
+	p.f.Set(t, "drop", 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	b, err := p.ab.Submit(ctx, p.whole())
 	require.NoError(t, err)
@@ -242,7 +242,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 // A later deadline of one batch does not hide the earlier one of another.
 func TestEarliestDeadlineCounts(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{Timeout: time.Minute}, nil)
-	p.f.with(t, "drop", 2)
+	p.f.Set(t, "drop", 2)
 	late, err := p.ab.Submit(context.Background(), p.whole())
 	require.NoError(t, err)
 	soon, err := p.ab.Submit(within(t, 30*time.Millisecond), p.whole())
@@ -257,8 +257,8 @@ func TestPostingFails(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ENOMEM, syscall.EIO, syscall.EINVAL} {
 		for _, after := range []int64{0, 1, 40, 63} {
 			p := newPair(t, 128<<10, ConnOptions{}, nil)
-			p.f.with(t, "post_after", after)
-			p.f.with(t, "post_errno", int64(errno))
+			p.f.Set(t, "post_after", after)
+			p.f.Set(t, "post_errno", int64(errno))
 			b, err := p.ab.Submit(within(t, time.Second), p.parts(1<<10))
 			require.NoError(t, err)
 			err = b.Wait(within(t, time.Second))
@@ -274,10 +274,10 @@ func TestPostingFails(t *testing.T) {
 
 func TestDeviceRemoval(t *testing.T) {
 	p := newPair(t, 64<<10, ConnOptions{QueuePairs: 2}, nil)
-	p.f.with(t, "drop", 3)
+	p.f.Set(t, "drop", 3)
 	b, err := p.ab.Submit(within(t, 10*time.Second), p.parts(1<<10))
 	require.NoError(t, err)
-	p.f.event(0, int32(ibv.EventDeviceFatal))
+	p.f.Event(0, int32(ibv.EventDeviceFatal))
 	err = b.Wait(within(t, 10*time.Second))
 	require.ErrorIs(t, err, ErrDevice)
 	require.False(t, Retryable(err))
@@ -293,19 +293,19 @@ func TestEvents(t *testing.T) {
 		ibv.EventCQError: ErrDevice,
 	} {
 		p := newPair(t, 4096, ConnOptions{QueuePairs: 3}, nil)
-		p.f.event(0, int32(kind))
+		p.f.Event(0, int32(kind))
 		await(t, p.ab.Broken())
 		require.ErrorIs(t, p.ab.Err(), want, "event %d", kind)
 		await(t, p.ab.Gone())
 	}
 	p := newPair(t, 4096, ConnOptions{}, nil)
-	p.f.event(0, int32(ibv.EventGIDChange))
+	p.f.Event(0, int32(ibv.EventGIDChange))
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
 }
 
 func TestBrokenCompletionQueue(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
-	p.f.with(t, "poll_error", 1)
+	p.f.Set(t, "poll_error", 1)
 	require.ErrorIs(t, p.ab.Read(within(t, 10*time.Second), p.whole()), ErrDevice)
 	await(t, p.ab.Gone())
 }
@@ -322,7 +322,7 @@ func TestCloseIsHeardByThePeer(t *testing.T) {
 
 func TestCloseEndsReads(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
-	p.f.with(t, "drop", 1)
+	p.f.Set(t, "drop", 1)
 	b, err := p.ab.Submit(within(t, 10*time.Second), p.whole())
 	require.NoError(t, err)
 	require.NoError(t, p.ab.Close())
@@ -334,9 +334,9 @@ func TestCloseEndsReads(t *testing.T) {
 // A queue pair that cannot be destroyed keeps its targets registered, and Gone silent, until it can.
 func TestQuarantine(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{Timeout: 20 * time.Millisecond}, nil)
-	p.f.with(t, "drop", 1)
-	p.f.with(t, "no_flush", 1)
-	p.f.with(t, "destroy_qp_errno", int64(syscall.EBUSY))
+	p.f.Set(t, "drop", 1)
+	p.f.Set(t, "no_flush", 1)
+	p.f.Set(t, "destroy_qp_errno", int64(syscall.EBUSY))
 	b, err := p.ab.Submit(context.Background(), p.whole())
 	require.NoError(t, err)
 	err = b.Wait(within(t, 10*time.Second))
@@ -348,7 +348,7 @@ func TestQuarantine(t *testing.T) {
 	require.False(t, isClosed(p.ab.Gone()))
 	require.ErrorIs(t, p.a.Close(), ErrQuarantined)
 
-	p.f.reset("", 0)
+	p.f.Reset()
 	require.NoError(t, p.ab.Close())
 	await(t, p.ab.Gone())
 	require.Zero(t, p.a.Stats().Quarantined)
@@ -357,7 +357,7 @@ func TestQuarantine(t *testing.T) {
 
 // Closing a region waits for the reads into it.
 func TestCloseOfATargetInUse(t *testing.T) {
-	p := newPair(t, 4096, ConnOptions{}, func(f *fake) { f.with(t, "delay_us", 30_000) })
+	p := newPair(t, 4096, ConnOptions{}, func(f *fake) { f.Set(t, "delay_us", 30_000) })
 	b, err := p.ab.Submit(within(t, 10*time.Second), p.whole())
 	require.NoError(t, err)
 	require.ErrorIs(t, p.target.Close(within(t, time.Millisecond)), ErrBusy)
@@ -375,12 +375,12 @@ func TestParkedPollerDoesNothing(t *testing.T) {
 	p := newPair(t, 4096, ConnOptions{}, nil)
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
 	quiet := func() bool {
-		before := p.f.get("polls")
+		before := p.f.Get("polls")
 		time.Sleep(50 * time.Millisecond)
-		return p.f.get("polls") == before
+		return p.f.Get("polls") == before
 	}
 	require.Eventually(t, quiet, 2*time.Second, time.Millisecond)
-	p.f.with(t, "delay_us", 500_000)
+	p.f.Set(t, "delay_us", 500_000)
 	b, err := p.ab.Submit(within(t, 10*time.Second), p.whole())
 	require.NoError(t, err)
 	require.True(t, quiet(), "also while a read takes its time")
@@ -390,9 +390,9 @@ func TestParkedPollerDoesNothing(t *testing.T) {
 // Few requests tell their end, and so few completions have to be taken.
 func TestFewRequestsAreSignaled(t *testing.T) {
 	p := newPair(t, 1<<20, ConnOptions{}, nil)
-	requests, signaled := p.f.get("requests"), p.f.get("signaled")
+	requests, signaled := p.f.Get("requests"), p.f.Get("signaled")
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.parts(1<<10)))
-	requests, signaled = p.f.get("requests")-requests, p.f.get("signaled")-signaled
+	requests, signaled = p.f.Get("requests")-requests, p.f.Get("signaled")-signaled
 	require.EqualValues(t, 1024, requests)
 	require.LessOrEqual(t, signaled*16, requests)
 }
@@ -400,7 +400,7 @@ func TestFewRequestsAreSignaled(t *testing.T) {
 // Connections beyond what one completion queue holds get another.
 func TestConnectionsBeyondACompletionQueue(t *testing.T) {
 	f := provider(t)
-	f.with(t, "max_cqe", 64)
+	f.Set(t, "max_cqe", 64)
 	a, b := open(t, f, "fake0", DomainOptions{}), open(t, f, "fake1", DomainOptions{})
 	to, from := memory(t, 1<<16), memory(t, 1<<16)
 	fill(from)
@@ -426,7 +426,7 @@ func TestStaleCompletions(t *testing.T) {
 	defer poster.Close()
 	for i, id := range []uint64{200 << 48, q.base + 1<<32, q.base | 7, ^uint64(0)} {
 		b.read.ID, b.read.Signaled = id, 1
-		_, err := poster.Post(b.qp, []shim.Read{b.read})
+		_, err := poster.Post(b.qp, []shim.Read{b.read}, b.to)
 		require.NoError(t, err)
 		require.Eventually(t, func() bool { return p.a.Stats().Stale == uint64(i+1) }, 5*time.Second, time.Millisecond, "%#x", id)
 	}
@@ -434,11 +434,11 @@ func TestStaleCompletions(t *testing.T) {
 	require.Equal(t, p.from, p.to)
 
 	// The number of a read that is under way, of another generation.
-	p.f.with(t, "drop", 1)
+	p.f.Set(t, "drop", 1)
 	late, err := p.ab.Submit(within(t, time.Minute), p.whole())
 	require.NoError(t, err)
 	b.read.ID = (q.base + 1<<32) | 1
-	_, err = poster.Post(b.qp, []shim.Read{b.read})
+	_, err = poster.Post(b.qp, []shim.Read{b.read}, b.to)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return p.a.Stats().Stale == 5 }, 5*time.Second, time.Millisecond)
 	require.False(t, isClosed(late.Done()))

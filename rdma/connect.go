@@ -108,10 +108,11 @@ func (d *Domain) shake(ctx context.Context, control net.Conn, o ConnOptions, tal
 	}
 	d.mu.Lock()
 	d.conns[c] = struct{}{}
+	unfit := d.unfit()
 	d.mu.Unlock()
 	go c.listen()
-	if d.lost.Load() {
-		c.fail(fmt.Errorf("%s: %w", d.name, ErrDevice))
+	if unfit != nil {
+		c.fail(unfit)
 	}
 	return c, nil
 }
@@ -270,12 +271,13 @@ func (c *Conn) newQueue() (*queue, error) {
 		return nil, fmt.Errorf("memory for work requests: %w", err)
 	}
 	depth := uint32(c.options.Depth)
-	q := &queue{conn: c, depth: depth, poster: poster, ring: make([]posted, 1<<bits.Len32(depth-1))}
+	q := &queue{conn: c, depth: depth, poster: poster, ring: make([]posted, 1<<bits.Len32(depth-1)), most: d.targets()}
+	q.targets = make([]ibv.SGE, shim.MaxChain*q.most)
 	if err := d.seatQueue(q); err != nil {
 		return nil, errors.Join(err, poster.Close())
 	}
 	init := ibv.QPInitAttr{SendCQ: q.poller.cq, RecvCQ: q.poller.cq, Type: ibv.TypeRC,
-		Cap: ibv.QPCap{MaxSendWR: depth, MaxSendSGE: 1}}
+		Cap: ibv.QPCap{MaxSendWR: depth, MaxSendSGE: uint32(q.most)}}
 	if q.qp, err = d.verbs.CreateQP(d.pd, &init); err != nil {
 		d.mu.Lock()
 		q.poller.unseat(q)

@@ -2,7 +2,7 @@
 //
 // A Library is libibverbs, looked up at run time. A Domain is an opened device with everything that is made on it. A Region is
 // memory registered with a Domain. A Conn leads to one Domain of a peer; over it go batches of reads, each of which copies a
-// range of a peer's Region into a Region of ours. A Link keeps a Conn to a peer and makes a new one after an error.
+// range of a peer's Region into a Region of ours, or to several places in some. A Link keeps a Conn to a peer and makes a new one after an error.
 //
 // # Pull only
 //
@@ -17,6 +17,7 @@
 // belongs to the card from Submit until the Batch is done; a Batch is done only when the card cannot touch the memory any more,
 // that is when the read has completed, was flushed, or the queue pair has been destroyed. Conn.Gone tells the same for what
 // the peer may read. When destroying fails, the memory is in quarantine: the errors say ErrQuarantined, and Gone stays silent.
+// Domain.GiveUp ends everything at once, for whom deregistering fails.
 //
 // Registered private memory and fork: since Linux 5.12 a child gets copies of pages that a card uses. Shared memory, as of a
 // store, was never concerned. ibv_fork_init is not called: it would take the registered pages away from children.

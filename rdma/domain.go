@@ -9,9 +9,11 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"moorage/rdma/internal/ibv"
+	"moorage/rdma/internal/shim"
 )
 
 // Limits of our own, below what a device may offer.
@@ -50,7 +52,8 @@ type Domain struct {
 
 	mu         sync.Mutex
 	closed     bool
-	calls      int // Register and Connect under way
+	refused    error // since GiveUp
+	calls      int   // Register and Connect under way
 	callsEnded chan struct{}
 	conns      map[*Conn]struct{}
 	regions    map[*Region]struct{}
@@ -129,6 +132,8 @@ func (d *Domain) openDevice(name string) error {
 	switch {
 	case errors.Is(err, errFound):
 		return nil
+	case errors.Is(err, syscall.ENOSYS):
+		return &UnavailableError{Reason: NoKernel, Err: err}
 	case err != nil:
 		return called("ibv_get_device_list", err)
 	case seen == 0 && name != "":
@@ -176,6 +181,11 @@ func (d *Domain) try(dev ibv.Device, name string) (err error) {
 // Name is the device's name.
 func (d *Domain) Name() string { return d.name }
 
+// targets is how many one work request may have.
+func (d *Domain) targets() int {
+	return int(min(max(min(d.attr.MaxSGE, d.attr.MaxSGERead), 1), shim.MaxTargets))
+}
+
 // Epoch is a number that no other Domain has.
 func (d *Domain) Epoch() uint64 { return d.epoch }
 
@@ -209,11 +219,48 @@ func (d *Domain) enter() (leave func(), err error) {
 	if d.closed {
 		return nil, fmt.Errorf("domain: %w", ErrClosed)
 	}
-	if d.lost.Load() {
-		return nil, fmt.Errorf("%s: %w", d.name, ErrDevice)
+	if err := d.unfit(); err != nil {
+		return nil, err
 	}
 	d.calls++
 	return d.leave, nil
+}
+
+// unfit says why nothing new can be done on the device. The caller holds mu.
+func (d *Domain) unfit() error {
+	if d.lost.Load() {
+		return fmt.Errorf("%s: %w", d.name, ErrDevice)
+	}
+	return d.refused
+}
+
+// GiveUp ends all connections and lets nothing new begin, as if the device were gone: for what should have ended on it and
+// cannot be ended. When it returns nil no queue pair is left, so that no card touches any registered memory.
+func (d *Domain) GiveUp(why error) error {
+	cause := fmt.Errorf("%s was given up: %w: %w", d.name, ErrDevice, why)
+	ctx, cancel := context.WithTimeout(context.Background(), longestTeardown)
+	defer cancel()
+	d.mu.Lock()
+	if d.refused == nil {
+		d.refused = cause
+	}
+	wait := d.idle()
+	d.mu.Unlock()
+	if err := awaitCalls(ctx, wait); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	buried := slices.Clone(d.buried)
+	d.mu.Unlock()
+	d.each(func(c *Conn) {
+		c.fail(cause)
+		buried = append(buried, c)
+	})
+	var errs []error
+	for _, c := range buried {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (d *Domain) leave() {
@@ -269,19 +316,25 @@ func (d *Domain) Close() error {
 func (d *Domain) shut(ctx context.Context) error {
 	d.mu.Lock()
 	d.closed = true
-	var wait chan struct{}
-	if d.calls > 0 {
-		if d.callsEnded == nil {
-			d.callsEnded = make(chan struct{})
-		}
-		wait = d.callsEnded
-	}
+	wait := d.idle()
 	d.mu.Unlock()
-	if wait == nil {
+	return awaitCalls(ctx, wait)
+}
+
+// idle is closed when no call is under way any more; nil if none is. The caller holds mu.
+func (d *Domain) idle() <-chan struct{} {
+	if d.calls > 0 && d.callsEnded == nil {
+		d.callsEnded = make(chan struct{})
+	}
+	return d.callsEnded
+}
+
+func awaitCalls(ctx context.Context, idle <-chan struct{}) error {
+	if idle == nil {
 		return nil
 	}
 	select {
-	case <-wait:
+	case <-idle:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("domain: calls are under way: %w", ctx.Err())

@@ -6,90 +6,22 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/ebitengine/purego"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"moorage/rdma/rdmatest"
 )
 
-// fake is the stand-in for libibverbs, compiled once.
-type fake struct {
-	path       string
-	reset, set func(string, int64) int32
-	get        func(string) int64
-	event      func(device, kind int32)
-}
+type fake = rdmatest.Fake
 
-var (
-	theFake    *fake
-	theFakeErr error
-	buildFake  sync.Once
-	fakeFolder string
-)
-
-// provider gives the stand-in, with no fault set.
-func provider(t testing.TB) *fake {
-	t.Helper()
-	buildFake.Do(func() { theFake, theFakeErr = compileFake() })
-	if theFakeErr != nil && os.Getenv("RDMA_REQUIRED") == "1" {
-		t.Fatal(theFakeErr)
-	}
-	if theFakeErr != nil {
-		t.Skipf("probed the C compiler: %v", theFakeErr)
-	}
-	theFake.reset("", 0)
-	t.Cleanup(func() { theFake.reset("", 0) })
-	return theFake
-}
-
-func compileFake() (*fake, error) {
-	cc := os.Getenv("CC")
-	if cc == "" {
-		cc = "cc"
-	}
-	if _, err := exec.LookPath(cc); err != nil {
-		return nil, err
-	}
-	var err error
-	if fakeFolder, err = os.MkdirTemp("", "moorage-rdma"); err != nil {
-		return nil, err
-	}
-	f := &fake{path: filepath.Join(fakeFolder, "libibverbs.so")}
-	args := []string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "internal/ibv/testdata/fakeverbs.c", "-o", f.path, "-lpthread"}
-	header := exec.Command(cc, "-xc", "-fsyntax-only", "-")
-	header.Stdin = strings.NewReader("#include <infiniband/verbs.h>\n")
-	if header.Run() != nil {
-		args = append(args, "-DOWN_LAYOUT")
-	}
-	if out, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
-	}
-	lib, err := purego.Dlopen(f.path, purego.RTLD_NOW|purego.RTLD_LOCAL)
-	if err != nil {
-		return nil, err
-	}
-	var reset func()
-	purego.RegisterLibFunc(&reset, lib, "fake_reset")
-	f.reset = func(string, int64) int32 { reset(); return 1 }
-	purego.RegisterLibFunc(&f.set, lib, "fake_set")
-	purego.RegisterLibFunc(&f.get, lib, "fake_get")
-	purego.RegisterLibFunc(&f.event, lib, "fake_event")
-	return f, nil
-}
-
-// with sets what the stand-in does from now on.
-func (f *fake) with(t testing.TB, name string, value int64) {
-	t.Helper()
-	require.EqualValues(t, 1, f.set(name, value), "no setting %s", name)
-}
+// provider gives the stand-in for libibverbs, with no fault set.
+func provider(t testing.TB) *fake { return rdmatest.Provider(t) }
 
 // TestMain fails when the tests have left verbs objects, descriptors or goroutines, or have done what must never be done.
 func TestMain(m *testing.M) {
@@ -106,7 +38,7 @@ func TestMain(m *testing.M) {
 		}
 		time.Sleep(wait)
 	}
-	_ = os.RemoveAll(fakeFolder)
+	rdmatest.Remove()
 	os.Exit(code)
 }
 
@@ -119,14 +51,7 @@ func leftovers(before int) (left string) {
 	if n := registered.Load(); n != 0 {
 		left += fmt.Sprintf("%d registered bytes; ", n)
 	}
-	if theFake != nil {
-		for _, name := range []string{"live_contexts", "live_pds", "live_mrs", "live_channels", "live_cqs", "live_qps",
-			"overflows", "sq_overflows", "unacked", "write_grants", "endless", "busy"} {
-			if n := theFake.get(name); n != 0 {
-				left += fmt.Sprintf("%d %s; ", n, name)
-			}
-		}
-	}
+	left += rdmatest.Left()
 	if n := descriptors(); n > before {
 		left += fmt.Sprintf("%d descriptors instead of %d; ", n, before)
 	}
@@ -173,12 +98,12 @@ func memory(t testing.TB, n int) []byte {
 
 func open(t testing.TB, f *fake, device string, o DomainOptions) *Domain {
 	t.Helper()
-	lib, err := Load(f.path)
+	lib, err := Load(f.Path)
 	require.NoError(t, err)
 	d, err := lib.Open(device, o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		f.reset("", 0)
+		f.Reset()
 		require.NoError(t, d.Close())
 	})
 	return d

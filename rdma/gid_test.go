@@ -77,8 +77,8 @@ func TestGIDByName(t *testing.T) {
 // An address from which no way can be set up is not tried first again, by either end.
 func TestNextGID(t *testing.T) {
 	f := provider(t)
-	f.with(t, "gids", 2)
-	f.with(t, "bad_gid", 1)
+	f.Set(t, "gids", 2)
+	f.Set(t, "bad_gid", 1)
 	a, b := open(t, f, "fake0", DomainOptions{}), open(t, f, "fake1", DomainOptions{})
 	_, _, erra, errb := tryConnect(t, a, b, ConnOptions{}, ConnOptions{})
 	require.ErrorIs(t, errb, ErrPeerLost)
@@ -93,7 +93,7 @@ func TestNextGID(t *testing.T) {
 
 func TestOnlyRoCEv1(t *testing.T) {
 	f := provider(t)
-	f.with(t, "gid_type", ibv.GIDTypeRoCEv1)
+	f.Set(t, "gid_type", ibv.GIDTypeRoCEv1)
 	a, b := open(t, f, "fake0", DomainOptions{}), open(t, f, "fake1", DomainOptions{})
 	_, _, err, _ := tryConnect(t, a, b, ConnOptions{}, ConnOptions{})
 	require.ErrorContains(t, err, "RoCE v2")
@@ -118,14 +118,14 @@ func TestGIDsFromFiles(t *testing.T) {
 	require.NotZero(t, e.Ifindex)
 	_, err = a.library.gidFromSysfs(a, 0)
 	require.ErrorIs(t, err, syscall.Errno(61))
-	f.with(t, "gid_errno", int64(syscall.ENOSYS))
+	f.Set(t, "gid_errno", int64(syscall.ENOSYS))
 	connect(t, a, b, ConnOptions{}, ConnOptions{})
 }
 
 func TestInfiniBand(t *testing.T) {
 	f := provider(t)
-	f.with(t, "link_layer", ibv.LinkInfiniBand)
-	p := newPair(t, 4096, ConnOptions{}, func(f *fake) { f.with(t, "link_layer", ibv.LinkInfiniBand) })
+	f.Set(t, "link_layer", ibv.LinkInfiniBand)
+	p := newPair(t, 4096, ConnOptions{}, func(f *fake) { f.Set(t, "link_layer", ibv.LinkInfiniBand) })
 	require.NoError(t, p.ab.Read(within(t, time.Second), p.whole()))
 	require.Equal(t, p.from, p.to)
 

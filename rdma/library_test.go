@@ -61,12 +61,12 @@ func TestReasons(t *testing.T) {
 		{"port_state", 1, NoActivePort},
 	} {
 		f := provider(t)
-		lib, err := Load(f.path)
+		lib, err := Load(f.Path)
 		require.NoError(t, err)
 		devices, err := lib.Devices()
 		require.NoError(t, err)
 		require.Len(t, devices, 2)
-		f.with(t, tc.setting, tc.value)
+		f.Set(t, tc.setting, tc.value)
 		_, err = lib.Devices()
 		requireUnavailable(t, err, tc.want)
 		_, err = lib.Open("", DomainOptions{})
@@ -83,7 +83,7 @@ func errorOfOpen(r Reason) error {
 
 func TestDevices(t *testing.T) {
 	f := provider(t)
-	lib, err := Load(f.path)
+	lib, err := Load(f.Path)
 	require.NoError(t, err)
 	lib.sysfs = t.TempDir()
 	node := filepath.Join(lib.sysfs, "fake1", "device")
@@ -103,7 +103,7 @@ func TestOpen(t *testing.T) {
 	require.Equal(t, "fake0", open(t, f, "", DomainOptions{}).Name())
 	one, two := open(t, f, "fake1", DomainOptions{Port: 1}), open(t, f, "fake1", DomainOptions{})
 	require.NotEqual(t, one.Epoch(), two.Epoch())
-	lib, err := Load(f.path)
+	lib, err := Load(f.Path)
 	require.NoError(t, err)
 	for _, o := range []DomainOptions{{Port: -1}, {Port: 256}, {Entries: -1}, {Flush: -1}, {GID: "nonsense"}} {
 		_, err = lib.Open("", o)
@@ -118,16 +118,16 @@ func TestOpen(t *testing.T) {
 // Whatever fails while opening or connecting, nothing is left: TestMain counts.
 func TestFailuresOnTheWay(t *testing.T) {
 	f := provider(t)
-	lib, err := Load(f.path)
+	lib, err := Load(f.Path)
 	require.NoError(t, err)
-	f.with(t, "pd_errno", int64(syscall.ENOMEM))
+	f.Set(t, "pd_errno", int64(syscall.ENOMEM))
 	_, err = lib.Open("", DomainOptions{})
 	require.ErrorIs(t, err, syscall.ENOMEM)
-	f.with(t, "pd_errno", 0)
-	f.with(t, "max_reads", 0)
+	f.Set(t, "pd_errno", 0)
+	f.Set(t, "max_reads", 0)
 	_, err = lib.Open("", DomainOptions{})
 	require.ErrorIs(t, err, ErrDevice)
-	f.reset("", 0)
+	f.Reset()
 
 	a, b := open(t, f, "fake0", DomainOptions{}), open(t, f, "fake1", DomainOptions{})
 	for _, tc := range []struct {
@@ -137,13 +137,13 @@ func TestFailuresOnTheWay(t *testing.T) {
 		{"channel_errno", 0}, {"cq_errno", 0}, {"qp_errno", 0}, {"gid_errno", 0},
 		{"modify_errno", ibv.StateInit}, {"modify_errno", ibv.StateRTR}, {"modify_errno", ibv.StateRTS},
 	} {
-		f.with(t, tc.setting, int64(syscall.ENOMEM))
-		f.with(t, "modify_state", tc.state)
+		f.Set(t, tc.setting, int64(syscall.ENOMEM))
+		f.Set(t, "modify_state", tc.state)
 		_, _, erra, errb := tryConnect(t, a, b, ConnOptions{QueuePairs: 2}, ConnOptions{})
 		require.Error(t, erra, "%+v", tc)
 		require.Error(t, errb, "%+v", tc)
 		require.True(t, errors.Is(erra, syscall.ENOMEM) || errors.Is(errb, syscall.ENOMEM), "%+v: %v; %v", tc, erra, errb)
-		f.reset("", 0)
+		f.Reset()
 	}
 	require.Zero(t, a.Stats().Conns)
 	connect(t, a, b, ConnOptions{}, ConnOptions{})

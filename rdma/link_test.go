@@ -86,8 +86,8 @@ func TestLinkReconnects(t *testing.T) {
 func TestLinkReadsAgain(t *testing.T) {
 	l := newLinked(t, 64<<10, ConnOptions{})
 	for _, status := range []int64{12, 13, 11} {
-		l.f.with(t, "fail_after", 7)
-		l.f.with(t, "fail_status", status)
+		l.f.Set(t, "fail_after", 7)
+		l.f.Set(t, "fail_status", status)
 		clear(l.to)
 		require.NoError(t, l.link.Read(within(t, 10*time.Second), l.parts(1<<10)))
 		require.Equal(t, l.from, l.to)
@@ -132,7 +132,7 @@ func TestClosedLink(t *testing.T) {
 func TestLinkHammer(t *testing.T) {
 	l := newLinked(t, 256<<10, ConnOptions{QueuePairs: 2, Depth: 16})
 	r := seeded(t)
-	l.f.with(t, "delay_us", 20)
+	l.f.Set(t, "delay_us", 20)
 	stop := make(chan struct{})
 	var trouble sync.WaitGroup
 	trouble.Go(func() {
@@ -145,7 +145,7 @@ func TestLinkHammer(t *testing.T) {
 			if c := l.last.Load(); c != nil && r.IntN(2) == 0 {
 				c.fail(ErrPeerLost)
 			} else {
-				l.f.set("fail_status", 12)
+				l.f.Set(t, "fail_status", 12)
 			}
 		}
 	})

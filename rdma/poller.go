@@ -16,8 +16,8 @@ const (
 	ackBatch       = 64
 )
 
-// poller takes the completions of one queue. As long as reads are under way it polls, for a short while after each completion;
-// then, and whenever nothing is under way, it sleeps until the device wakes it.
+// poller takes the completions of one queue. It polls for a short while when it is woken up with reads under way, and after each
+// completion; then it sleeps until the device wakes it.
 //
 // A work request's id is slot<<48 | generation<<32 | sequence number. What was posted on a queue pair that is gone finds
 // another generation in its slot, and is dropped.
@@ -153,11 +153,11 @@ func (p *poller) run() {
 
 // round takes completions until there are none, then sleeps until there are.
 func (p *poller) round(room []ibv.WC) error {
+	var spin time.Duration
+	if p.inWork.Load() > 0 {
+		spin = p.spin
+	}
 	for {
-		var spin time.Duration
-		if p.inWork.Load() > 0 {
-			spin = p.spin
-		}
 		if n, err := p.take(room, spin); err != nil || n == 0 {
 			if err != nil {
 				return err
@@ -167,6 +167,7 @@ func (p *poller) round(room []ibv.WC) error {
 		if p.stopped.Load() {
 			return nil
 		}
+		spin = p.spin // whoever waited for these may have more: to be woken up for it costs system calls
 	}
 	if err := p.cq.Notify(); err != nil {
 		return called("ibv_req_notify_cq", err)

@@ -20,6 +20,8 @@ type queue struct {
 	head, tail uint32 // sequence numbers: next to post, oldest under way
 	silent     uint32 // posted since the last that tells its end
 	chain      [shim.MaxChain]shim.Read
+	targets    []ibv.SGE // of the chain, so many for each read as one may have
+	most       int       // how many that is
 }
 
 // posted is a request under way.
@@ -39,19 +41,17 @@ func (q *queue) fill() int {
 	for n < room && len(c.waiting) > 0 {
 		b := c.waiting[0]
 		r := &b.reads[b.next]
-		size := min(r.Length-b.offset, c.most)
-		if size > 0 {
+		remote := r.From.Addr + r.FromOffset + b.place.offset
+		if targets := r.cut(&b.place, c.most, q.targets[n*q.most:][:q.most]); targets > 0 {
 			sequence := q.head + uint32(n)
-			q.chain[n] = shim.Read{
-				Local: r.To.addr + r.ToOffset + b.offset, Remote: r.From.Addr + r.FromOffset + b.offset,
-				ID: q.base | uint64(sequence), Len: uint32(size), LKey: r.To.mr.LKey, RKey: r.From.RKey,
-			}
+			q.chain[n] = shim.Read{Remote: remote, ID: q.base | uint64(sequence), RKey: r.From.RKey, First: uint32(n * q.most),
+				N: uint32(targets)}
 			*q.at(sequence) = posted{batch: b, read: int32(b.next)}
 			n++
 			b.unposted--
 		}
-		if b.offset += size; b.offset == r.Length {
-			b.next, b.offset = b.next+1, 0
+		if b.place.offset == r.Length {
+			b.next, b.place = b.next+1, place{}
 		}
 		if b.unposted == 0 {
 			c.waiting[0] = nil
@@ -71,7 +71,7 @@ func (q *queue) post(n int) error {
 			q.chain[i].Signaled = 0
 		}
 	}
-	taken, err := q.poster.Post(q.qp, q.chain[:n])
+	taken, err := q.poster.Post(q.qp, q.chain[:n], q.targets)
 	q.head += uint32(taken)
 	q.poller.inWork.Add(int64(taken))
 	return err

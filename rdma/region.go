@@ -21,6 +21,8 @@ const (
 	RemoteRead  Access = ibv.AccessRemoteRead // peers may read it, all of it
 )
 
+const pageSize = 4096 // the smallest there is
+
 // registered is how many bytes this process has registered.
 var registered atomic.Uint64
 
@@ -49,11 +51,22 @@ type RemoteRegion struct {
 
 // Register registers [addr, addr+length) of this process. It may take seconds for gigabytes.
 func (d *Domain) Register(addr, length uintptr, access Access) (*Region, error) {
+	return d.RegisterAs(addr, addr, length, access)
+}
+
+// MaxRegister is the most that can be registered at once.
+func (d *Domain) MaxRegister() uint64 { return d.attr.MaxMRSize }
+
+// RegisterAs registers what is mapped at address at, but by the name of addr: peers are told that address, and the mapping
+// at the other may go when it returns, as long as the pages stay. Both lie equally in their pages.
+func (d *Domain) RegisterAs(at, addr, length uintptr, access Access) (*Region, error) {
 	switch {
-	case addr == 0 || length == 0:
+	case at == 0 || addr == 0 || length == 0:
 		return nil, invalidf("addr and length must not be zero")
-	case uint64(length) > math.MaxUint64-uint64(addr):
+	case uint64(length) > math.MaxUint64-uint64(addr) || uint64(length) > math.MaxUint64-uint64(at):
 		return nil, invalidf("addr + length overflows")
+	case (at^addr)%pageSize != 0:
+		return nil, invalidf("at and addr must lie equally in their pages")
 	case uint64(length) > d.attr.MaxMRSize:
 		return nil, invalidf("length %d is more than the device registers at once (%d)", length, d.attr.MaxMRSize)
 	case access == 0 || access&^(LocalTarget|RemoteRead) != 0:
@@ -64,12 +77,12 @@ func (d *Domain) Register(addr, length uintptr, access Access) (*Region, error) 
 		return nil, err
 	}
 	defer leave()
-	mr, err := d.verbs.Register(d.pd, addr, length, uint32(access))
+	mr, err := d.verbs.Register(d.pd, at, addr, length, uint32(access))
 	if err != nil {
 		return nil, registrationError(uint64(length), err)
 	}
 	registered.Add(uint64(length))
-	r := &Region{domain: d, mr: mr, addr: uint64(addr), length: uint64(length), access: access}
+	r := &Region{domain: d, mr: mr, addr: mr.Addr, length: uint64(length), access: access}
 	d.mu.Lock()
 	d.regions[r] = struct{}{}
 	d.mu.Unlock()

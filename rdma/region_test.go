@@ -13,7 +13,7 @@ import (
 
 func TestBadRegistrations(t *testing.T) {
 	f := provider(t)
-	f.with(t, "max_mr_size", 1<<20)
+	f.Set(t, "max_mr_size", 1<<20)
 	d := open(t, f, "", DomainOptions{})
 	b := memory(t, 4096)
 	at := addressOf(b)
@@ -42,7 +42,7 @@ func TestRegistrationRefused(t *testing.T) {
 	d := open(t, f, "", DomainOptions{})
 	b := memory(t, 8192)
 	register(t, d, b, LocalTarget)
-	f.with(t, "reg_errno", int64(syscall.ENOMEM))
+	f.Set(t, "reg_errno", int64(syscall.ENOMEM))
 	_, err := d.Register(addressOf(b), 4096, LocalTarget)
 	require.ErrorIs(t, err, ErrMemory)
 	require.ErrorIs(t, err, syscall.ENOMEM)
@@ -53,7 +53,7 @@ func TestRegistrationRefused(t *testing.T) {
 	m.Limit = 65536
 	require.ErrorContains(t, m, "ulimit -l) is 65536 bytes, of which this process has registered 8192")
 
-	f.with(t, "reg_errno", int64(syscall.EFAULT))
+	f.Set(t, "reg_errno", int64(syscall.EFAULT))
 	_, err = d.Register(addressOf(b), 4096, LocalTarget)
 	require.ErrorIs(t, err, ErrInvalid)
 	require.EqualValues(t, 8192, d.Stats().Registered)
@@ -63,12 +63,12 @@ func TestDeregistrationFails(t *testing.T) {
 	f := provider(t)
 	d := open(t, f, "", DomainOptions{})
 	r := register(t, d, memory(t, 4096), LocalTarget)
-	f.with(t, "dereg_errno", int64(syscall.EBUSY))
+	f.Set(t, "dereg_errno", int64(syscall.EBUSY))
 	err := r.Close(t.Context())
 	require.ErrorIs(t, err, ErrQuarantined)
 	require.ErrorIs(t, d.Close(), ErrQuarantined)
 	require.EqualValues(t, 4096, d.Stats().Registered)
-	f.reset("", 0)
+	f.Reset()
 	require.NoError(t, r.Close(t.Context()))
 	require.Zero(t, d.Stats().Registered)
 }

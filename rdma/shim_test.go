@@ -17,6 +17,7 @@ type bare struct {
 	cq    ibv.CQ
 	qp    ibv.QP
 	read  shim.Read // of the second half of some memory into the first
+	to    []ibv.SGE
 	bytes []byte
 }
 
@@ -35,7 +36,8 @@ func newBareOn(t testing.TB, d *Domain, cq ibv.CQ) *bare {
 		Cap: ibv.QPCap{MaxSendWR: 256, MaxSendSGE: 1}})
 	require.NoError(t, err)
 	r := register(t, d, b.bytes, LocalTarget|RemoteRead)
-	b.read = shim.Read{Local: r.addr, Remote: r.addr + 4096, Len: 8, LKey: r.mr.LKey, RKey: r.mr.RKey}
+	b.read = shim.Read{Remote: r.addr + 4096, N: 1, RKey: r.mr.RKey}
+	b.to = []ibv.SGE{{Addr: r.addr, Len: 8, LKey: r.mr.LKey}}
 	t.Cleanup(func() { require.NoError(t, d.verbs.DestroyQP(b.qp)) })
 	c := &Conn{domain: d, queues: []*queue{{qp: b.qp}}, peer: &hello{mtu: 3, reads: 1, queues: []address{{b.qp.Number(), 1}}}}
 	require.NoError(t, c.options.complete())
@@ -60,7 +62,7 @@ func (b *bare) chain(n int) []shim.Read {
 }
 
 type poster interface {
-	Post(ibv.QP, []shim.Read) (int, error)
+	Post(ibv.QP, []shim.Read, []ibv.SGE) (int, error)
 	Close() error
 }
 
@@ -87,10 +89,10 @@ func eachShim(t *testing.T, f func(t *testing.T, b *bare, p poster, poll pollFun
 func TestShimPostsAChain(t *testing.T) {
 	eachShim(t, func(t *testing.T, b *bare, p poster, poll pollFunc, f *fake) {
 		fill(b.bytes[4096:])
-		n, err := p.Post(b.qp, b.chain(100))
+		n, err := p.Post(b.qp, b.chain(100), b.to)
 		require.NoError(t, err)
 		require.Equal(t, shim.MaxChain, n, "no more than a chain")
-		n, err = p.Post(b.qp, b.chain(36))
+		n, err = p.Post(b.qp, b.chain(36), b.to)
 		require.NoError(t, err)
 		require.Equal(t, 36, n)
 		require.Equal(t, b.bytes[4096:4104], b.bytes[:8])
@@ -100,7 +102,7 @@ func TestShimPostsAChain(t *testing.T) {
 		require.Equal(t, ibv.Success, wc[0].Status)
 		require.EqualValues(t, 8, wc[0].ByteLen)
 		require.Equal(t, b.qp.Number(), wc[0].QPN)
-		n, err = p.Post(b.qp, nil)
+		n, err = p.Post(b.qp, nil, b.to)
 		require.NoError(t, err)
 		require.Zero(t, n)
 		require.Zero(t, poll(b.cq, nil, time.Second))
@@ -110,17 +112,17 @@ func TestShimPostsAChain(t *testing.T) {
 func TestShimSaysHowManyWereTaken(t *testing.T) {
 	eachShim(t, func(t *testing.T, b *bare, p poster, poll pollFunc, f *fake) {
 		for _, after := range []int{0, 1, 63} {
-			f.with(t, "post_after", int64(after))
-			f.with(t, "post_errno", int64(syscall.ENOMEM))
-			n, err := p.Post(b.qp, b.chain(64))
+			f.Set(t, "post_after", int64(after))
+			f.Set(t, "post_errno", int64(syscall.ENOMEM))
+			n, err := p.Post(b.qp, b.chain(64), b.to)
 			require.ErrorIs(t, err, syscall.ENOMEM)
 			require.Equal(t, after, n)
 		}
-		f.with(t, "post_errno", -1)
-		_, err := p.Post(b.qp, b.chain(1))
+		f.Set(t, "post_errno", -1)
+		_, err := p.Post(b.qp, b.chain(1), b.to)
 		require.ErrorIs(t, err, syscall.EIO, "a driver that returns -1")
-		f.with(t, "post_errno", -int64(syscall.ENOMEM))
-		_, err = p.Post(b.qp, b.chain(1))
+		f.Set(t, "post_errno", -int64(syscall.ENOMEM))
+		_, err = p.Post(b.qp, b.chain(1), b.to)
 		require.ErrorIs(t, err, syscall.ENOMEM, "a driver that returns -errno")
 	})
 }
@@ -131,11 +133,11 @@ func TestShimPolls(t *testing.T) {
 		began := time.Now()
 		require.Zero(t, poll(b.cq, wc[:], 5*time.Millisecond))
 		require.GreaterOrEqual(t, time.Since(began), 5*time.Millisecond)
-		f.with(t, "delay_us", 2000)
-		_, err := p.Post(b.qp, b.chain(1))
+		f.Set(t, "delay_us", 2000)
+		_, err := p.Post(b.qp, b.chain(1), b.to)
 		require.NoError(t, err)
 		require.Equal(t, 1, poll(b.cq, wc[:], 10*time.Second), "as soon as there is one")
-		f.with(t, "poll_error", 1)
+		f.Set(t, "poll_error", 1)
 		require.Equal(t, -1, poll(b.cq, wc[:], time.Second))
 	})
 }
@@ -145,7 +147,7 @@ func TestClosedPurePoster(t *testing.T) {
 	p, err := shim.NewPurePoster()
 	require.NoError(t, err)
 	require.NoError(t, errors.Join(p.Close(), p.Close()))
-	_, err = p.Post(b.qp, b.chain(1))
+	_, err = p.Post(b.qp, b.chain(1), b.to)
 	require.Error(t, err)
 }
 
@@ -158,7 +160,7 @@ func TestPostingAllocatesNothing(t *testing.T) {
 	require.NoError(t, err)
 	chain, wc := b.chain(64), make([]ibv.WC, 64)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		_, _ = p.Post(b.qp, chain)
+		_, _ = p.Post(b.qp, chain, b.to)
 		_ = shim.Poll(b.cq, wc, 0)
 	}))
 }
@@ -199,7 +201,7 @@ func BenchmarkPost(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for done := 0; done < b.N; done += n {
-					if _, err := p.Post(at.qp, chain); err != nil {
+					if _, err := p.Post(at.qp, chain, at.to); err != nil {
 						b.Fatal(err)
 					}
 					if poll(at.cq, wc, 0) != 1 {

@@ -3,8 +3,9 @@
 # else; the wheel's build hook and the source distribution call it too.
 #
 # What the flags are for: the version script leaves only moor_* visible, glibc_floor.h and the two old libraries keep
-# the result loadable on glibc 2.17, the soname carries the ABI's major number. Go's build id would tell one folder from
-# another; with the linker's, the same sources and tools give the same bytes.
+# the result loadable on glibc 2.17 (capi/floor.c for what Go asks for), and so do the tags, by which Go looks up names of
+# hosts and users itself; the soname carries the ABI's major number. Go's build id would tell one folder from another; with
+# the linker's, the same sources and tools give the same bytes.
 set -euo pipefail
 
 source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,7 +23,7 @@ place_link_inputs() {
 }
 
 build() {
-	local out=$1 work placed c_flags old_libraries link_flags
+	local out=$1 work placed c_flags old_libraries wrapped link_flags
 	mkdir -p "$(dirname "$out")"
 	out=$(cd "$(dirname "$out")" && pwd)/$(basename "$out")
 	work=${MOORAGE_BUILD_FOLDER:-$(dirname "$out")}
@@ -30,11 +31,12 @@ build() {
 
 	c_flags="-O2 -g0 -fvisibility=hidden -include '$placed/glibc_floor.h'"
 	old_libraries='-Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2 -Wl,--as-needed'
-	link_flags="\"-Wl,--version-script=$placed/moorage.map\" -Wl,-soname,$soname -Wl,-z,now -Wl,--build-id=sha1"
+	wrapped='-Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlerror,--wrap=dlclose'
+	link_flags="\"-Wl,--version-script=$placed/moorage.map\" -Wl,-soname,$soname $wrapped -Wl,-z,now -Wl,--build-id=sha1"
 
 	cd "$source_root"
 	CGO_ENABLED=1 CGO_CFLAGS="${CGO_CFLAGS:-} $c_flags" CGO_LDFLAGS="${CGO_LDFLAGS:-} $old_libraries" \
-		go build -trimpath -buildvcs=false -buildmode=c-shared \
+		go build -trimpath -buildvcs=false -buildmode=c-shared -tags netgo,osusergo \
 		-ldflags "-s -w -buildid= -B none '-extldflags=$link_flags'" -o "$out" ./capi
 	# Go writes a header of its own beside the library; the public one is include/moorage.h.
 	rm -f "${out%.so}.h"

@@ -16,6 +16,10 @@
 // pages are given back to the system only while their slab is not registered: Guard deregisters first, and the next
 // transfer registers again. A store that never meets a device has no slabs.
 //
+// # For one transfer
+//
+// Lend registers memory for one use with one device, until End: what a transfer registers on the fly, and bounce buffers.
+//
 // # Lifetime and concurrency
 //
 // Everything is safe for concurrent use; a look-up takes no lock. A Piece is memory in flight: between Acquire and End it is

@@ -68,6 +68,7 @@ type region struct {
 	card     *card
 	at, as   uintptr
 	size     uintptr
+	use      Use
 	inFlight atomic.Int64
 	gone     atomic.Bool
 }
@@ -76,14 +77,14 @@ func newCard(name string) *card { return &card{name: name, regions: map[*region]
 
 func (c *card) Name() string { return c.name }
 
-func (c *card) Register(at, as, size uintptr) (Region, error) {
+func (c *card) Register(at, as, size uintptr, use Use) (Region, error) {
 	time.Sleep(c.slow)
 	if err := c.fail.Load(); err != nil {
 		return nil, *err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g := &region{card: c, at: at, as: as, size: size}
+	g := &region{card: c, at: at, as: as, size: size, use: use}
 	c.regions[g] = struct{}{}
 	c.made++
 	live.Add(1)

@@ -127,10 +127,12 @@ func (r *Registry) back(g *Registration, o Options) (err error) {
 			return err
 		}
 	}
-	errs, regions := make([]error, len(r.devices)), make([]Region, len(r.devices))
+	errs, regions := make([]error, len(r.devices)), make([]*held, len(r.devices))
 	var each sync.WaitGroup
 	for i, a := range r.devices {
-		each.Go(func() { regions[i], errs[i] = r.register(a.device, g.span.start, g.span.start, g.span.size) })
+		each.Go(func() {
+			regions[i], errs[i] = r.register(a, g.span.start, g.span.start, g.span.size, Send|Receive)
+		})
 	}
 	each.Wait()
 	for i, a := range r.devices {

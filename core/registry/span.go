@@ -10,7 +10,7 @@ import (
 type span struct {
 	start, size uintptr
 	gate        gate // transfers in flight
-	regions     atomic.Pointer[[]Region]
+	regions     atomic.Pointer[[]*held]
 	// pin says where the memory can be pinned, and ends that with done. Nil: where it is.
 	pin  func(s *span) (at uintptr, done func() error, err error)
 	slab bool
@@ -19,7 +19,7 @@ type span struct {
 }
 
 // region is what the memory is registered as with a device; nil when it is not.
-func (s *span) region(number int) Region {
+func (s *span) region(number int) *held {
 	if all := s.regions.Load(); all != nil && number < len(*all) {
 		return (*all)[number]
 	}
@@ -28,26 +28,26 @@ func (s *span) region(number int) Region {
 
 // on registers the memory with a device unless it is. Many may ask at once, one does it.
 func (s *span) on(r *Registry, a *Attached) (Region, error) {
-	if region := s.region(a.number); region != nil {
-		return region, nil
+	if h := s.region(a.number); h != nil {
+		return h.region, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if region := s.region(a.number); region != nil {
-		return region, nil
+	if h := s.region(a.number); h != nil {
+		return h.region, nil
 	}
-	region, err := s.make(r, a)
+	h, err := s.make(r, a)
 	if err != nil {
 		return nil, err
 	}
 	if s.slab && s.none() {
 		r.count.slabs.Add(int64(s.size))
 	}
-	s.set(a.number, region)
-	return region, nil
+	s.set(a.number, h)
+	return h.region, nil
 }
 
-func (s *span) make(r *Registry, a *Attached) (region Region, err error) {
+func (s *span) make(r *Registry, a *Attached) (h *held, err error) {
 	at := s.start
 	if s.pin != nil {
 		var done func() error
@@ -56,27 +56,27 @@ func (s *span) make(r *Registry, a *Attached) (region Region, err error) {
 		}
 		defer func() { err = errors.Join(err, done()) }()
 	}
-	return r.register(a.device, at, s.start, s.size)
+	return r.register(a, at, s.start, s.size, Send|Receive)
 }
 
 // set puts a region into the list, which is never written to. mu is locked.
-func (s *span) set(number int, region Region) {
-	var all []Region
+func (s *span) set(number int, h *held) {
+	var all []*held
 	if old := s.regions.Load(); old != nil {
 		all = append(all, *old...)
 	}
 	for len(all) <= number {
 		all = append(all, nil)
 	}
-	all[number] = region
+	all[number] = h
 	s.regions.Store(&all)
 }
 
 // none reports whether no device has it. mu is locked.
 func (s *span) none() bool {
 	if all := s.regions.Load(); all != nil {
-		for _, region := range *all {
-			if region != nil {
+		for _, h := range *all {
+			if h != nil {
 				return false
 			}
 		}
@@ -88,15 +88,15 @@ func (s *span) none() bool {
 func (s *span) drop(r *Registry, number int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	region := s.region(number)
-	if region == nil {
+	h := s.region(number)
+	if h == nil {
 		return nil
 	}
 	s.set(number, nil)
 	if s.slab && s.none() {
 		r.count.slabs.Add(-int64(s.size))
 	}
-	return r.deregister(region)
+	return r.deregister(h)
 }
 
 // dropAll deregisters with all devices. No transfer is in flight. mu is locked.
@@ -106,10 +106,10 @@ func (s *span) dropAll(r *Registry) (err error) {
 		return nil
 	}
 	had := false
-	for _, region := range *all {
-		if region != nil {
+	for _, h := range *all {
+		if h != nil {
 			had = true
-			err = errors.Join(err, r.deregister(region))
+			err = errors.Join(err, r.deregister(h))
 		}
 	}
 	if s.slab && had {

@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -688,7 +690,132 @@ static void registered(void) {
   EXPECT_STATUS(moor_registration_release(outer, 0), MOOR_ERR_BAD_HANDLE);
 }
 
+/* What memory has no room for goes to disk and comes back; what is persistent is found again. */
+static void a_disk(void) {
+  enum { COUNT = 24, SIZE = 200000 };
+  static unsigned char bytes[SIZE], back[SIZE + 1];
+  char path[512];
+  const char *folder = getenv("MOOR_TMP");
+  snprintf(path, sizeof path, "%s/disk.%d", folder != NULL ? folder : "/tmp", (int)getpid());
+  moor_disk_options disk = {.struct_size = sizeof disk, .path = path, .capacity = 32u << 20};
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1u << 20, .disk = &disk};
+  moor_store s, second;
+  EXPECT_OK(moor_store_open(&options, &s));
+  EXPECT_STATUS(moor_store_open(&options, &second), MOOR_ERR_BUSY);
+  for (int i = 0; i < COUNT; i++) {
+    memset(bytes, i + 1, sizeof bytes);
+    EXPECT_OK(moor_put(s, &i, sizeof i, bytes, sizeof bytes, NULL, NULL));
+  }
+  uint64_t objects, views, n;
+  EXPECT_OK(moor_count_objects(s, &objects, &views));
+  EXPECT(objects == COUNT);
+  moor_disk_stats stats = {.struct_size = sizeof stats};
+  EXPECT_OK(moor_get_disk_stats(s, &stats));
+  EXPECT(stats.demotions > 0 && stats.objects > 0 && stats.capacity == disk.capacity && stats.struct_size == sizeof stats);
+  for (int i = 0; i < COUNT; i++) {
+    memset(bytes, i + 1, sizeof bytes);
+    back[SIZE] = 0xa5;
+    moor_span span = {back, SIZE};
+    EXPECT_OK(moor_get_into(s, &i, sizeof i, 0, MOOR_ALL, &span, 1, &n));
+    EXPECT(n == SIZE && memcmp(bytes, back, SIZE) == 0 && back[SIZE] == 0xa5);
+    moor_buffer b;
+    EXPECT_OK(moor_get_buffer(s, &i, sizeof i, MOOR_MODE_VIEW, &b));
+    EXPECT(b.size == SIZE && memcmp(bytes, b.data, SIZE) == 0);
+    b.release(&b);
+  }
+  int first = 0;
+  moor_description d = {.struct_size = sizeof d};
+  EXPECT_OK(moor_describe(s, &first, sizeof first, &d));
+  EXPECT(d.size == SIZE);
+  uint64_t end = sizeof first;
+  moor_keys one = {(const char *)&first, &end, 1};
+  int32_t status = 1;
+  EXPECT_OK(moor_persist(s, &one, &status));
+  EXPECT(status == MOOR_OK);
+  EXPECT_OK(moor_flush(s));
+  moor_timing timings[32];
+  moor_timings_info info = {.struct_size = sizeof info};
+  EXPECT_OK(moor_get_timings(s, timings, 32, &n, &info));
+  EXPECT(n > 2 && n <= 32 && info.inconsistent == 0 && info.recorded > COUNT);
+  moor_operation last[8];
+  EXPECT_OK(moor_list_operations(s, last, 8, &n));
+  EXPECT(n == 8);
+  for (uint64_t i = 0; i < n; i++) EXPECT(last[i].t0 <= last[i].t1 && last[i].t1 <= last[i].t2 && last[i].t2 <= last[i].t3);
+  EXPECT_OK(moor_store_close(s, 0));
+
+  disk.durability = MOOR_DURABLE_EACH;
+  disk.promote = MOOR_PROMOTE_NEVER;
+  EXPECT_OK(moor_store_open(&options, &s)); /* the directory is free when close has returned */
+  EXPECT_OK(moor_count_objects(s, &objects, &views));
+  EXPECT(objects == COUNT);
+  EXPECT_OK(moor_describe(s, &first, sizeof first, &d));
+  EXPECT((d.flags & MOOR_DESC_ON_DISK) != 0 && d.extent == 0);
+  memset(bytes, 1, sizeof bytes);
+  EXPECT_OK(moor_get(s, &first, sizeof first, back, sizeof back, &n));
+  EXPECT(n == SIZE && memcmp(bytes, back, SIZE) == 0);
+  EXPECT_OK(moor_remove(s, &first, sizeof first));
+  EXPECT_STATUS(moor_remove(s, &first, sizeof first), MOOR_ERR_NOT_FOUND);
+  EXPECT_OK(moor_clear(s, &n));
+  EXPECT(n == COUNT - 1);
+  EXPECT_OK(moor_store_close(s, MOOR_CLOSE_WAIT));
+  moor_directory_info place = {.struct_size = sizeof place};
+  EXPECT_OK(moor_inspect_directory(path, &place));
+  EXPECT(place.size > 0 && place.file_system[0] != 0);
+}
+
 /* Views that outlive their store end one by one, each noticed; with the last one the memory is unmapped. */
+/* With the stand-in for libibverbs, which has two devices. */
+static void devices(void) {
+  static char memory[5 * 4096];
+  moor_device found[3];
+  moor_device_list list = {.struct_size = sizeof list};
+  EXPECT_OK(moor_list_devices(found, 3, &list));
+  if (getenv("MOORAGE_LIBIBVERBS") == NULL) return;
+  EXPECT(list.count == 2 && list.missing == MOOR_MISSING_NOTHING && list.text[0] == 0);
+  EXPECT(strcmp(found[0].name, "fake0") == 0 && found[0].active == 1 && found[0].port == 1 && found[0].refusal[0] == 0);
+  EXPECT(found[1].link == MOOR_LINK_ETHERNET && found[1].numa_node == -1);
+  memset(found, 0, sizeof found);
+  EXPECT_OK(moor_list_devices(found, 1, &list));
+  EXPECT(list.count == 2 && strcmp(found[0].name, "fake0") == 0 && found[1].name[0] == 0);
+
+  moor_store one;
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1u << 20, .prefault = MOOR_PREFAULT_OPEN,
+                                .registering = MOOR_REGISTERING_REQUIRE};
+  char name[MOOR_DEVICE_NAME];
+  moor_registration before, r;
+  moor_device_stats stats[2];
+  moor_stats all = {.struct_size = sizeof all};
+  uint64_t count = 0;
+  EXPECT_OK(moor_store_open(&options, &one));
+  EXPECT_OK(moor_register_memory(one, memory, sizeof memory, NULL, &before));
+  EXPECT_OK(moor_attach_device(one, NULL, name));
+  EXPECT(strcmp(name, "fake0") == 0);
+  EXPECT_STATUS(moor_attach_device(one, "fake0", NULL), MOOR_ERR_EXISTS);
+  EXPECT_STATUS(moor_attach_device(one, NULL, NULL), MOOR_ERR_EXISTS);
+  EXPECT_OK(moor_attach_device(one, "fake1", NULL));
+  EXPECT_OK(moor_register_memory(one, memory, 100, NULL, &r));
+  for (int i = 0; i < 5000; i++) { /* the slab, in the background */
+    EXPECT_OK(moor_list_attached(one, stats, 2, &count));
+    if (stats[0].regions == 2 && stats[1].regions == 2) break;
+    usleep(1000);
+  }
+  EXPECT(count == 2 && strcmp(stats[0].name, "fake0") == 0 && strcmp(stats[1].name, "fake1") == 0);
+  EXPECT(stats[0].regions == 2 && stats[0].bytes == options.capacity + 100 && stats[0].registrations == 2);
+  EXPECT_OK(moor_get_stats(one, &all));
+  EXPECT(all.devices == 2 && all.device_registrations == 4 && all.slab_bytes == options.capacity);
+  EXPECT(all.registering == MOOR_REGISTERING_REQUIRE && all.registrations == 2);
+  EXPECT_OK(moor_detach_device(one, "fake0", 0));
+  EXPECT_STATUS(moor_detach_device(one, "fake0", 0), MOOR_ERR_NOT_FOUND);
+  EXPECT_OK(moor_list_attached(one, NULL, 0, &count));
+  EXPECT(count == 1);
+  char text[64];
+  EXPECT_OK(moor_explain_device(NULL, MOOR_REGISTERING_AUTO, text, sizeof text));
+  EXPECT(strncmp(text, "fake0: ", 7) == 0 && strlen(text) == sizeof text - 1); /* what fits of it */
+  EXPECT_OK(moor_store_close(one, MOOR_CLOSE_WAIT));
+  EXPECT_OK(moor_registration_release(r, 0));
+  EXPECT_OK(moor_registration_release(before, 0));
+}
+
 static void closing(void) {
   DLManagedTensorVersioned *v, *w, *other;
   uint64_t removed = 0, end = 5;
@@ -747,6 +874,8 @@ int main(void) {
   RUN(sets_are_seen_whole);
   RUN(files);
   RUN(registered);
+  RUN(a_disk);
+  RUN(devices);
   RUN(closing);
   return 0;
 }

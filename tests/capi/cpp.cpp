@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C++ wrapper against the library: ownership, exceptions, moves.
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -153,12 +154,114 @@ static void sets_and_snapshots(Store &store) {
   EXPECT(status_of([&] { moved.get_tensor(0); }) == MOOR_ERR_BAD_HANDLE);
 }
 
+static void registrations(Store &store) {
+  using namespace std::chrono_literals;
+  std::vector<char> memory(100000);
+  Registration r = store.register_memory(memory.data(), memory.size());
+  EXPECT(r && store.is_registered(&memory[10], 10) && store.stats().registrations == 1);
+  Registration moved = std::move(r);
+  EXPECT(!r && moved && r.release(0s));
+  { Registration inner = store.register_memory(memory.data(), 5, MOOR_REGISTER_LOCK); }
+  EXPECT(store.stats().registrations == 1 && store.stats().locked_bytes == 0);
+  EXPECT(moved.release(1h) && !moved && !store.is_registered(memory.data(), 1));
+  EXPECT(status_of([&] { store.register_memory(memory.data(), 0); }) == MOOR_ERR_INVALID_ARGUMENT);
+  r = store.register_memory(memory.data(), 5);
+  r = store.register_memory(memory.data(), 6);
+  EXPECT(store.stats().registered_bytes == 6);
+}
+
+static void devices(Store &store) {
+  using namespace std::chrono_literals;
+  Network found = network();
+  if (std::getenv("MOORAGE_LIBIBVERBS") == nullptr) { // whatever this machine has
+    EXPECT((found.missing == MOOR_MISSING_NOTHING) == found.text.empty());
+    return;
+  }
+  EXPECT(found.devices.size() == 2 && found.missing == MOOR_MISSING_NOTHING && found.text.empty());
+  EXPECT(std::string(found.devices[1].name) == "fake1" && found.devices[1].active == 1);
+  EXPECT(status_of([&] { store.attach_device("fake2"); }) == MOOR_ERR_NO_DEVICE);
+  char memory[100] = "";
+  {
+    Device first = store.attach_device(), second = store.attach_device("fake1");
+    EXPECT(first.name() == "fake0" && second.name() == "fake1" && store.devices().size() == 2);
+    EXPECT(status_of([&] { store.attach_device("fake1"); }) == MOOR_ERR_EXISTS);
+    Registration r = store.register_memory(memory, sizeof memory);
+    EXPECT(store.devices()[0].bytes == sizeof memory && store.devices()[1].regions == 1);
+    Device moved = std::move(first);
+    EXPECT(!first && moved && first.detach(0s) && moved.detach(1s) && !moved);
+    EXPECT(store.devices().size() == 1);
+    second = Device();
+    EXPECT(store.devices().empty());
+    store.attach_device("fake1").keep();
+  }
+  EXPECT(store.devices().size() == 1);
+  Device outlives;
+  {
+    Store short_lived(1 << 20);
+    outlives = short_lived.attach_device();
+  }
+  outlives.reset();
+  EXPECT(status_of([&] { store.attach_device("fake0").detach(1s); }) == MOOR_OK);
+}
+
+static void jobs(Store &store) {
+  using namespace std::chrono_literals;
+  Queue queue;
+  pollfd poll_queue{queue.fd(), POLLIN, 0};
+  float numbers[2] = {1, 2};
+  std::int64_t shape[1] = {2};
+  std::string large(1 << 20, 'x'), room(1 << 20, '.');
+  Job put = store.submit_put({{"job.a", "bytes"}, {"job.b", large}}, queue, {}, 7);
+  Job tensors = store.submit_put_tensors({{"job.t", floats(numbers, shape, 1)}}, queue, {}, 8);
+  std::size_t told = 0, last = 0;
+  while (last < 2) {
+    EXPECT(poll(&poll_queue, 1, 20000) == 1);
+    for (const moor_completion &c : queue.drain(2)) {
+      EXPECT(c.status == MOOR_OK && (c.tag == 7 || c.tag == 8) && c.job.id == (c.tag == 7 ? put : tensors).c().id);
+      told++;
+      last += c.flags & MOOR_COMPLETION_LAST;
+    }
+  }
+  EXPECT(told == 3 && put.size() == 2 && put.wait(0s) && poll(&poll_queue, 1, 0) == 0 && queue.drain().empty());
+
+  Job get = store.submit(MOOR_JOB_GET, {"job.t", "absent", "job.a"}, queue);
+  get.wait();
+  EXPECT(get.results()[1].status == MOOR_ERR_NOT_FOUND && get.results()[2].value == 5);
+  View view = get.get_tensor(0);
+  EXPECT(view.elements<float>()[1] == 2.0f && get.get_buffer(2).text() == "bytes");
+  EXPECT(status_of([&] { get.get_tensor(0); }) == MOOR_ERR_INVALID_ARGUMENT);
+  EXPECT(status_of([&] { get.get_buffer(1); }) == MOOR_ERR_NOT_FOUND);
+  EXPECT(status_of([&] { get.get_buffer(3); }) == MOOR_ERR_INVALID_ARGUMENT);
+  Job into = store.submit_get_into({{"job.b", {room.data(), room.size()}}}, queue);
+  EXPECT(into.wait(20s) && room == large);
+  EXPECT(store.submit(MOOR_JOB_EXISTS, std::vector<std::string>{"job.a"}, queue).size() == 1);
+
+  { // its end waits for what was begun: the source may go
+    std::string source(4 << 20, 'y');
+    Job many = store.submit_put({{"job.c", source}, {"job.c", source}, {"job.c", source}}, queue);
+    many.cancel();
+    EXPECT(!many.results().empty());
+  }
+  Job moved = std::move(get);
+  EXPECT(!get && moved && moved.size() == 3);
+  moved.detach();
+  EXPECT(!moved && status_of([&] { moved.wait(); }) == MOOR_ERR_BAD_HANDLE);
+  EXPECT(status_of([&] { store.submit(MOOR_JOB_PUT, {"job.a"}, queue); }) == MOOR_ERR_INVALID_ARGUMENT);
+  Queue other = std::move(queue);
+  EXPECT(status_of([&] { store.submit(MOOR_JOB_GET, {"job.a"}, queue); }) == MOOR_ERR_BAD_HANDLE);
+  store.submit(MOOR_JOB_REMOVE, {"job.a", "job.b", "job.c", "job.t"}, other).wait();
+  EXPECT(store.keys("job.").empty() && view.elements<float>()[0] == 1.0f);
+}
+
 int main() {
   Store store(std::uint64_t{64} << 20);
   tensors(store);
   bytes(store);
   in_place(store);
   sets_and_snapshots(store);
+  jobs(store);
+  registrations(store);
+  devices(store);
   View outlives = store.get_tensor("adopted");
   EXPECT(store.clear() == 3);
   EXPECT(store.keys().empty());

@@ -114,7 +114,27 @@ static void null_pointers(void) {
   INVALID(moor_register_memory(store, out, 8, NULL, NULL));
   INVALID(moor_find_registration(store, NULL, 8, &(moor_registration_info){.struct_size = 40}));
   INVALID(moor_find_registration(store, out, 8, NULL));
+  INVALID(moor_list_devices(NULL, 1, &(moor_device_list){.struct_size = sizeof(moor_device_list)}));
+  INVALID(moor_list_devices(NULL, 0, NULL));
+  INVALID(moor_list_devices(NULL, 0, &(moor_device_list){.struct_size = 8}));
+  INVALID(moor_detach_device(store, NULL, 0));
+  INVALID(moor_list_attached(store, NULL, 1, &(uint64_t){0}));
+  INVALID(moor_list_attached(store, NULL, 0, NULL));
+  INVALID(moor_explain_device(NULL, 0, NULL, 8));
+  INVALID(moor_explain_device(NULL, 0, out, 0));
+  INVALID(moor_explain_device(NULL, 4, out, sizeof out));
   INVALID(moor_get_stats(store, NULL));
+  INVALID(moor_persist(store, NULL, &(int32_t){0}));
+  INVALID(moor_persist(store, &keys, NULL));
+  INVALID(moor_get_disk_stats(store, NULL));
+  INVALID(moor_get_timings(store, NULL, 1, &(uint64_t){0}, NULL));
+  INVALID(moor_get_timings(store, NULL, 0, NULL, NULL));
+  INVALID(moor_get_timings(store, NULL, 0, &(uint64_t){0}, &(moor_timings_info){.struct_size = 4}));
+  INVALID(moor_list_operations(store, NULL, 1, &(uint64_t){0}));
+  INVALID(moor_list_operations(store, NULL, 0, NULL));
+  INVALID(moor_inspect_directory(NULL, &(moor_directory_info){.struct_size = sizeof(moor_directory_info)}));
+  INVALID(moor_inspect_directory("/", NULL));
+  INVALID(moor_inspect_directory("/", &(moor_directory_info){.struct_size = 4}));
   INVALID(moor_import_safetensors(store, NULL, NULL, 0, NULL, NULL));
   INVALID(moor_export_safetensors(store, NULL, &keys, 0, NULL));
   INVALID(moor_export_safetensors(store, "/tmp/x", NULL, 0, NULL));
@@ -369,8 +389,16 @@ static void handles(void) {
     STALE(moor_register_memory(s, out, 8, NULL, &(moor_registration){0}));
     STALE(moor_find_registration(s, out, 8, &(moor_registration_info){.struct_size = sizeof(moor_registration_info)}));
     STALE(moor_registration_release((moor_registration){s.id}, 0));
+    STALE(moor_attach_device(s, "x", NULL));
+    STALE(moor_detach_device(s, "x", 0));
+    STALE(moor_list_attached(s, NULL, 0, &(uint64_t){0}));
     STALE(moor_get_stats(s, &stats));
     STALE(moor_trim(s, NULL));
+    STALE(moor_persist(s, &keys, &status));
+    STALE(moor_flush(s));
+    STALE(moor_get_disk_stats(s, &(moor_disk_stats){.struct_size = sizeof(moor_disk_stats)}));
+    STALE(moor_get_timings(s, NULL, 0, &n, NULL));
+    STALE(moor_list_operations(s, NULL, 0, &n));
     STALE(moor_import_safetensors(s, "/nonexistent", NULL, 0, NULL, NULL));
     STALE(moor_export_safetensors(s, "/nonexistent/x", &keys, 0, NULL));
     EXPECT(status == 1);
@@ -406,6 +434,65 @@ static void registering(void) {
   info.struct_size = 4;
   INVALID(moor_find_registration(store, out, 8, &info));
   EXPECT(r.id == 77 && info.offset == 77);
+}
+
+static void disk_options(void) {
+  const moor_disk_options good = {.struct_size = sizeof good, .path = "/nonexistent/moorage"};
+  moor_store other = {77};
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1u << 20};
+#define WRONG(field, value)                      \
+  do {                                         \
+    moor_disk_options bad = good;              \
+    bad.field = value;                         \
+    options.disk = &bad;                       \
+    INVALID(moor_store_open(&options, &other)); \
+  } while (0)
+  WRONG(struct_size, 4);
+  WRONG(path, NULL);
+  WRONG(path, "");
+  WRONG(capacity, ABSURD);
+  WRONG(capacity, 1);
+  WRONG(durability, 4);
+  WRONG(verify, 3);
+  WRONG(promote, 3);
+  WRONG(write, 2);
+  WRONG(read_path, 3);
+#undef WRONG
+  moor_disk_options file = good;
+  file.path = "/dev/null";
+  file.capacity = 1u << 20;
+  options.disk = &file;
+  refused(moor_store_open(&options, &other), MOOR_ERR_IO, "open a disk in what is no directory", __LINE__);
+  moor_directory_info info = {.struct_size = sizeof info};
+  refused(moor_inspect_directory("/dev/null", &info), MOOR_ERR_IO, "inspect what is no directory", __LINE__);
+  EXPECT(other.id == 77);
+  int32_t status = 1;
+  uint64_t end = 1, n;
+  moor_keys one = {"k", &end, 1};
+  refused(moor_persist(store, &one, &status), MOOR_ERR_UNSUPPORTED, "persist without a disk", __LINE__);
+  refused(moor_flush(store), MOOR_ERR_UNSUPPORTED, "flush without a disk", __LINE__);
+  refused(moor_list_operations(store, NULL, 0, &n), MOOR_ERR_UNSUPPORTED, "operations without a disk", __LINE__);
+  EXPECT(status == 1);
+}
+
+/* Devices: those of the stand-in, or none. */
+static void devices(void) {
+  char long_name[MOOR_DEVICE_NAME + 1], out[MOOR_DEVICE_NAME] = "as it was";
+  memset(long_name, 'x', sizeof long_name);
+  long_name[MOOR_DEVICE_NAME] = 0;
+  INVALID(moor_attach_device(store, "", out));
+  INVALID(moor_attach_device(store, long_name, out));
+  INVALID(moor_detach_device(store, long_name, 0));
+  INVALID(moor_explain_device(long_name, 0, out, sizeof out));
+  refused(moor_attach_device(store, "no such device", out), MOOR_ERR_NO_DEVICE, "attach what is not there", __LINE__);
+  refused(moor_explain_device("no such device", 0, out, sizeof out), MOOR_ERR_NO_DEVICE, "explain what is not there", __LINE__);
+  refused(moor_detach_device(store, "fake0", 0), MOOR_ERR_NOT_FOUND, "detach what is not attached", __LINE__);
+  EXPECT(strcmp(out, "as it was") == 0);
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 1 << 20, .registering = 4};
+  moor_store other;
+  INVALID(moor_store_open(&options, &other));
+  options.registering = 0, options.reserved = 1;
+  INVALID(moor_store_open(&options, &other));
 }
 
 /* The destination of a copy lies in the store. */
@@ -483,9 +570,11 @@ int main(void) {
   dltensors();
   handles();
   destinations_of_producers();
+  disk_options();
   read_only_destinations();
   ranges();
   registering();
+  devices();
   nothing_changed(result.seq);
   EXPECT_OK(moor_snapshot_close(snapshot));
   EXPECT_OK(moor_store_close(store, 0));

@@ -7,6 +7,7 @@
  * MOORAGE_FUZZ_SECONDS (default 2) and MOORAGE_FUZZ_SEED; the seed is printed.
  */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -98,6 +99,7 @@ static snapshot snapshots[SNAPSHOTS];
 static int opened;
 static moor_snapshot finished;
 static moor_store store, closed;
+static moor_queue queue;
 static moor_reservation ended;
 static uint64_t last_seq, calls, refusals;
 static int must_fail; /* an argument is nonsense: the call may not succeed */
@@ -125,7 +127,7 @@ static int judge(const char *call, int line, int32_t status, int32_t wanted, int
   must_fail = 0;
   calls++;
   refusals += status != MOOR_OK;
-  if (status > 0 || status < MOOR_ERR_TIMEOUT || status == MOOR_ERR_INTERNAL || status == MOOR_ERR_FORKED ||
+  if (status > 0 || status < MOOR_ERR_NO_DEVICE || status == MOOR_ERR_INTERNAL || status == MOOR_ERR_FORKED ||
       strlen(moor_last_error()) > 1023) {
     wrong(call, line, status, wanted);
   }
@@ -921,6 +923,90 @@ static void await(void) {
   GIVES(wanted, moor_wait(s, &packed.keys, timeout));
 }
 
+/* ---- jobs ---- */
+
+static moor_queue a_queue(void) {
+  if (!nonsense()) return queue;
+  const uint64_t ids[] = {0, store.id, any(), queue.id + 1, queue.id ^ (1ULL << below(64)), closed.id};
+  return (moor_queue){ids[below(sizeof ids / sizeof *ids)]};
+}
+
+/* Each key is told of once, the last one last. */
+static void told(moor_job job, uint64_t tag) {
+  moor_completion done[BATCH + 2];
+  uint64_t count = 77, n = packed.keys.count > 0 ? packed.keys.count : 1, seen = 0;
+  EXPECT_OK(moor_queue_drain(queue, done, BATCH + 2, &count));
+  EXPECT(count == n);
+  for (uint64_t i = 0; i < n; i++) {
+    EXPECT(done[i].job.id == job.id && done[i].tag == tag && done[i].flags == (i == n - 1 ? MOOR_COMPLETION_LAST : 0));
+    if (packed.keys.count == 0) {
+      EXPECT(done[i].index == MOOR_ALL);
+      return;
+    }
+    EXPECT(done[i].index < n && (seen & 1u << done[i].index) == 0);
+    seen |= 1u << done[i].index;
+  }
+}
+
+static void take_from(moor_job job) {
+  DLManagedTensorVersioned *t[BATCH] = {0};
+  moor_buffer b[BATCH] = {0};
+  uint64_t half = below(packed.keys.count + 1), rest = packed.keys.count - half;
+  uint32_t mode = a_mode();
+  if (GIVES(MOOR_OK, moor_job_get_tensors(job, 0, half, mode, half ? (void *)t : nothing(), statuses))) {
+    for (uint64_t i = 0; i < half; i++) {
+      EXPECT_STATUS(statuses[i], there(packed.names[i]));
+      if (t[i]) keep_tensor(t[i], packed.names[i], mode);
+    }
+  }
+  uint64_t first = nonsense() ? 1 + absurd_size() / 2 : half;
+  mode = (uint32_t)below(3);
+  if (!GIVES(MOOR_OK, moor_job_get_buffers(job, first, rest + (first != half), mode, b, statuses))) return;
+  for (uint64_t i = 0; i < rest; i++) {
+    EXPECT_STATUS(statuses[i], there(packed.names[half + i]));
+    if (b[i].release) keep_buffer(&b[i], packed.names[half + i], mode);
+  }
+}
+
+/* Of a key that comes twice one removal finds it; any other kind finds it as it is. */
+static void judge_keys(uint32_t kind, const moor_completion *done) {
+  for (uint64_t i = 0; i < packed.keys.count; i++) {
+    name *n = packed.names[i];
+    if (kind == MOOR_JOB_EXISTS) {
+      EXPECT(done[i].status == MOOR_OK && done[i].value == (uint64_t)n->now.there);
+    } else if (kind == MOOR_JOB_PERSIST) {
+      EXPECT_STATUS(done[i].status, MOOR_ERR_UNSUPPORTED);
+    } else if (kind != MOOR_JOB_REMOVE) {
+      EXPECT_STATUS(done[i].status, there(n));
+    } else {
+      int removed = 0;
+      for (uint64_t j = 0; j < packed.keys.count; j++) removed += packed.names[j] == n && done[j].status == MOOR_OK;
+      EXPECT(removed == n->now.there);
+    }
+  }
+  for (uint64_t i = 0; kind == MOOR_JOB_REMOVE && i < packed.keys.count; i++) packed.names[i]->now = (object){0};
+}
+
+static void submit(void) {
+  static const uint32_t kinds[] = {MOOR_JOB_GET, MOOR_JOB_GET, MOOR_JOB_PREFETCH, MOOR_JOB_EXISTS, MOOR_JOB_REMOVE, MOOR_JOB_PERSIST};
+  moor_completion done[BATCH];
+  moor_job job;
+  some_keys(&packed);
+  moor_store s = a_store();
+  moor_queue q = a_queue();
+  uint64_t tag = any();
+  uint32_t kind = nonsense() ? MOOR_JOB_PERSIST + 1 + (uint32_t)below(UINT32_MAX / 2) : kinds[below(sizeof kinds / sizeof *kinds)];
+  if (!GIVES(MOOR_OK, moor_submit_keys(s, q, kind, &packed.keys, tag, &job))) return;
+  EXPECT_OK(moor_job_wait(job, UINT64_MAX));
+  EXPECT_OK(moor_job_get_results(job, 0, packed.keys.count, packed.keys.count ? (void *)done : nothing()));
+  judge_keys(kind, done);
+  if (kind == MOOR_JOB_GET) take_from(job);
+  if (one_in(2)) EXPECT_OK(moor_job_cancel(job));
+  told(job, tag);
+  EXPECT_OK(moor_job_close(job));
+  EXPECT_STATUS(moor_job_get_status(job, 0), MOOR_ERR_BAD_HANDLE);
+}
+
 /* ---- snapshots ---- */
 
 static void close_one(int i) {
@@ -1067,6 +1153,155 @@ static void get_from_snapshot(void) {
   EXPECT(t == NULL || plain == NULL);
 }
 
+/* ---- registered memory and devices ---- */
+
+enum { RANGES = 12, DEVICES = 2 };
+
+typedef struct range {
+  moor_registration id;
+  uint64_t from, size; /* in source */
+  int locked;
+} range;
+
+static range ranges[RANGES];
+static int registered;
+static moor_registration gone_range;
+static int attached[DEVICES];
+static long (*fake_get)(const char *); /* of the library that stands in for verbs; NULL: there is none, and no device */
+
+static void find_stand_in(void) {
+  const char *path = getenv("MOORAGE_LIBIBVERBS");
+  void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+  if (library != NULL) *(void **)&fake_get = dlsym(library, "fake_get");
+}
+
+static moor_registration a_registration(range **r) {
+  *r = &ranges[below((uint64_t)registered)];
+  if (!nonsense()) return (*r)->id;
+  const uint64_t ids[] = {0, gone_range.id, store.id, any(), (*r)->id.id ^ (1ULL << below(64)), opened ? snapshots[0].id.id : 1};
+  return (moor_registration){ids[below(6)]};
+}
+
+static void register_range(void) {
+  if (registered == RANGES) return;
+  range *r = &ranges[registered];
+  moor_register_options o = {.struct_size = sizeof o}, *given = one_in(3) ? NULL : &o;
+  *r = (range){.size = 1 + below(one_in(4) ? SOURCE : 100000)};
+  r->from = below(SOURCE - r->size + 1);
+  void *data = source + r->from;
+  uint64_t size = r->size;
+  r->locked = given != NULL && size <= 100000 && one_in(3);
+  o.flags = r->locked ? MOOR_REGISTER_LOCK : 0;
+  moor_store s = a_store();
+  if (nonsense()) {
+    switch (below(5)) {
+      case 0: size = 0; break;
+      case 1: size = one_in(2) ? impossible_size() : absurd_size(); break;
+      case 2: data = nothing(); break;
+      case 3: given = &o, o.flags = 2u << below(31); break;
+      default: given = &o, o.struct_size = (uint32_t)below(sizeof o);
+    }
+  }
+  if (held > 0 && holds[0].seq != 0 && !holds[0].writable && holds[0].size > 0 && nonsense()) data = holds[0].data, size = 1; /* the store's own */
+  if (!GIVES_OR_FULL(MOOR_OK, moor_register_memory(s, data, size, given, &r->id))) return;
+  registered++;
+}
+
+static void deregister_range(void) {
+  if (registered == 0) return;
+  range *r;
+  moor_registration id = a_registration(&r);
+  if (!GIVES(MOOR_OK, moor_registration_release(id, one_in(2) ? any() : 0))) return;
+  gone_range = r->id;
+  *r = ranges[--registered];
+}
+
+static void look_for_range(void) {
+  uint64_t size = 1 + below(20000), from = below(SOURCE - size + 1);
+  moor_registration_info info = {.struct_size = sizeof info, .offset = 77};
+  const void *data = source + from;
+  int in = 0;
+  for (int i = 0; i < registered; i++) in |= from >= ranges[i].from && from + size <= ranges[i].from + ranges[i].size;
+  moor_store s = a_store();
+  if (nonsense()) one_in(2) ? (void)(info.struct_size = (uint32_t)below(sizeof info)) : (void)(data = NULL);
+  if (!GIVES(in ? MOOR_OK : MOOR_ERR_NOT_FOUND, moor_find_registration(s, data, size, &info))) return;
+  for (int i = 0; i < registered; i++) {
+    range *r = &ranges[i];
+    if (info.registration.id != r->id.id) continue;
+    EXPECT(info.size == r->size && info.offset == from - r->from && info.in_flight == 0);
+    EXPECT(info.flags == (r->locked ? MOOR_REGISTERED_LOCKED : 0));
+    return;
+  }
+  EXPECT(!"a registration of ours");
+}
+
+static void attach(void) {
+  static const char *const wrong_names[] = {"", "fake2", "a name that is longer than the sixty-three bytes that a device may have"};
+  int i = (int)below(DEVICES);
+  char name[8] = "fake0", out[MOOR_DEVICE_NAME] = "";
+  const char *given = name;
+  name[4] = (char)('0' + i);
+  moor_store s = a_store();
+  if (one_in(4)) given = NULL, i = 0;
+  int32_t wanted = fake_get == NULL ? MOOR_ERR_NO_DEVICE : attached[i] ? MOOR_ERR_EXISTS : MOOR_OK;
+  if (nonsense()) given = wrong_names[below(3)];
+  if (!GIVES(wanted, moor_attach_device(s, given, one_in(2) ? NULL : out))) return;
+  EXPECT(out[0] == 0 || (out[4] == '0' + i && out[5] == 0));
+  attached[i] = 1;
+}
+
+static void detach(void) {
+  int i = (int)below(DEVICES);
+  char name[8] = "fake0";
+  const char *given = name;
+  name[4] = (char)('0' + i);
+  moor_store s = a_store();
+  if (nonsense()) given = one_in(2) ? NULL : "";
+  if (GIVES(attached[i] ? MOOR_OK : MOOR_ERR_NOT_FOUND, moor_detach_device(s, given, any()))) attached[i] = 0;
+}
+
+/* What each device has: no more than is registered. */
+static void look_at_devices(void) {
+  moor_device_stats stats[DEVICES];
+  uint64_t count = 0, room = below(DEVICES + 1);
+  moor_store s = a_store();
+  if (GIVES(MOOR_OK, moor_list_attached(s, room ? stats : nothing(), room, &count))) {
+    EXPECT(count == (uint64_t)(attached[0] + attached[1]));
+    for (uint64_t i = 0; i < room && i < count; i++) EXPECT(stats[i].regions <= (uint64_t)registered + 1 /* the other thread */);
+  }
+  if (!one_in(20)) return;
+  moor_device devices[DEVICES];
+  moor_device_list list = {.struct_size = sizeof list};
+  if (nonsense()) list.struct_size = (uint32_t)below(sizeof list);
+  if (!GIVES(MOOR_OK, moor_list_devices(room ? devices : nothing(), room, &list))) return;
+  if (fake_get == NULL) return;
+  EXPECT(list.count == DEVICES && list.missing == MOOR_MISSING_NOTHING && (room < 2 || strcmp(devices[1].name, "fake1") == 0));
+  char text[200];
+  if (nonsense()) {
+    GIVES(MOOR_OK, moor_explain_device(NULL, 4 + (uint32_t)below(100), text, sizeof text));
+  } else if (GIVES(MOOR_OK, moor_explain_device("fake1", (uint32_t)below(4), text, room = 1 + below(sizeof text)))) {
+    EXPECT(strlen(text) < room);
+  }
+}
+
+static void end_registrations(void) {
+  while (registered > 0) EXPECT_OK(moor_registration_release(ranges[--registered].id, 0));
+  moor_stats s = {.struct_size = sizeof s};
+  EXPECT_OK(moor_get_stats(store, &s));
+  EXPECT(s.registrations == 0 && s.registered_bytes == 0 && s.locked_bytes == 0);
+  EXPECT(s.devices == (uint64_t)(attached[0] + attached[1]));
+}
+
+/* Behind the end of every store. */
+static void no_device_is_left(void) {
+  static const char *const kinds[] = {"live_contexts", "live_pds", "live_mrs"};
+  for (int i = 0; fake_get != NULL && i < 3; i++) {
+    for (int j = 0; fake_get(kinds[i]) > 0 && j < 1000; j++) usleep(5000);
+    EXPECT(fake_get(kinds[i]) == 0);
+  }
+  EXPECT(fake_get == NULL || fake_get("write_grants") == 0);
+}
+
 /* ---- the store ---- */
 
 static void upkeep(void) {
@@ -1086,11 +1321,12 @@ static void upkeep(void) {
 }
 
 static void open_and_close(void) {
-  moor_store_options o = {.struct_size = sizeof o, .capacity = 1 << 20};
+  moor_store_options o = {.struct_size = sizeof o, .capacity = 1 << 20, .prefault = (uint32_t)below(3)};
   moor_store other = {.id = 77};
   if (nonsense()) {
-    switch (below(5)) {
+    switch (below(6)) {
       case 0: o.struct_size = (uint32_t)below(sizeof o); break;
+      case 5: o.registering = 4 + (uint32_t)below(100); break;
       case 1: o.eviction = 2 + (uint32_t)below(100); break;
       case 2: o.hugepages = 3 + (uint32_t)below(100); break;
       case 3: o.prefault = 3 + (uint32_t)below(100); break;
@@ -1102,11 +1338,18 @@ static void open_and_close(void) {
     return;
   }
   EXPECT_OK(moor_put(other, "k", 1, source, 1000, NULL, NULL));
+  moor_registration left;
+  int devices = fake_get != NULL && one_in(2);
+  if (devices) { /* which it takes with it */
+    EXPECT_OK(moor_attach_device(other, NULL, NULL));
+    EXPECT_OK(moor_register_memory(other, source, 1000, NULL, &left));
+  }
   must_fail = 1;
   GIVES(MOOR_ERR_INVALID_ARGUMENT, moor_store_close(other, 2u + (uint32_t)below(1000) * 2));
   EXPECT_OK(moor_store_close(other, (uint32_t)below(2)));
   closed = other;
   GIVES(MOOR_ERR_BAD_HANDLE, moor_store_close(other, 0));
+  if (devices) EXPECT_OK(moor_registration_release(left, UINT64_MAX));
 }
 
 static void words(void) {
@@ -1192,6 +1435,12 @@ static void disturb_snapshot(void) {
   EXPECT_OK(moor_snapshot_close(s));
 }
 
+static void disturb_registrations(void) {
+  static char memory[50000];
+  moor_registration r;
+  if (moor_register_memory(store, memory, 1 + below(sizeof memory), NULL, &r) == MOOR_OK) EXPECT_OK(moor_registration_release(r, 0));
+}
+
 static void *disturb(void *unused) {
   (void)unused;
   state = (seed + 1) * 0xBF58476D1CE4E5B9ULL;
@@ -1205,7 +1454,7 @@ static void *disturb(void *unused) {
     void *data;
     if (t[slot]) t[slot]->deleter(t[slot]);
     t[slot] = NULL;
-    switch (below(9)) {
+    switch (below(10)) {
       case 0:
       case 1: moor_put(store, text, n, source, size, NULL, NULL); break;
       case 2:
@@ -1223,6 +1472,7 @@ static void *disturb(void *unused) {
         break;
       case 6: moor_list_borrows(store, NULL, 0, NULL, 0, &used, &used); break;
       case 7: disturb_snapshot(); break;
+      case 8: disturb_registrations(); break;
       default: moor_get_tensor(store, text, n, (uint32_t)below(4), &t[slot]);
     }
   }
@@ -1238,7 +1488,8 @@ static void (*const operations[])(void) = {
     get_tensor, get_tensor, get_unversioned, get_buffer, get_buffer, get, get_into, take, remove_one, pin,
     describe,   list_nonsense, get_tensors, get_buffers, put_batch, put_tensors, get_batch_into, remove_batch, ask, upkeep,
     release,    release,   release,    release,    words,       await,       open_snapshot, close_snapshot, find,       inform,
-    get_from_snapshot, get_from_snapshot,
+    get_from_snapshot, get_from_snapshot, submit, submit, register_range, deregister_range, look_for_range, attach, detach,
+    look_at_devices,
 };
 
 static void step(uint64_t i) {
@@ -1281,7 +1532,12 @@ static void refuse_child(void) {
               moor_store_open(nothing(), nothing()) == MOOR_ERR_FORKED && moor_store_close(store, 9) == MOOR_ERR_FORKED &&
               moor_list_keys(s, 0, any(), 0, 0, any(), 0, any(), 0) == MOOR_ERR_FORKED &&
               moor_snapshot_open(s, nothing(), nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
-              moor_wait(s, nothing(), any()) == MOOR_ERR_FORKED;
+              moor_wait(s, nothing(), any()) == MOOR_ERR_FORKED &&
+              moor_queue_drain(queue, nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
+              moor_submit_keys(s, queue, 1, nothing(), any(), nothing()) == MOOR_ERR_FORKED &&
+              moor_register_memory(s, nothing(), any(), nothing(), nothing()) == MOOR_ERR_FORKED &&
+              moor_attach_device(s, nothing(), nothing()) == MOOR_ERR_FORKED &&
+              moor_list_devices(nothing(), any(), nothing()) == MOOR_ERR_FORKED;
     for (int i = 0; opened > 0 && i < 200; i++) get_from_snapshot();
     while (opened > 0) close_one(0);
     while (held > 0) let_go(0);
@@ -1295,7 +1551,9 @@ static void nothing_is_left(void) {
   moor_stats s = {.struct_size = sizeof s};
   while (held > 0) let_go(0);
   while (opened > 0) close_one(0);
+  EXPECT_OK(moor_queue_close(queue));
   while (reserved > 0) EXPECT_OK(moor_abort(reservations[--reserved].id));
+  end_registrations();
   EXPECT_OK(moor_clear(store, NULL));
   for (int i = 0; i < 1000; i++) { /* until the child is known to have ended */
     EXPECT_OK(moor_get_stats(store, &s));
@@ -1341,11 +1599,13 @@ int main(void) {
   printf("seed %llu\n", (unsigned long long)seed);
   fflush(stdout);
   make_names();
+  find_stand_in();
   EXPECT_OK(moor_store_open(&o, &closed));
   EXPECT_OK(moor_store_close(closed, MOOR_CLOSE_WAIT)); /* what the library opens once, it has opened */
   gone(1 << 20);
   int before = descriptors();
   EXPECT_OK(moor_store_open(&o, &store));
+  EXPECT_OK(moor_queue_open(&queue));
   EXPECT(pthread_create(&other, NULL, disturb, NULL) == 0);
   time_t end = time(NULL) + (seconds ? atoi(seconds) : 2);
   for (uint64_t i = 1; time(NULL) <= end; i++) step(i);
@@ -1356,6 +1616,7 @@ int main(void) {
   check_everything();
   nothing_is_left();
   EXPECT_OK(moor_store_close(store, MOOR_CLOSE_WAIT));
+  no_device_is_left();
   gone(before);
   printf("ok %llu calls, %llu of them refused\n", (unsigned long long)calls, (unsigned long long)refusals);
   return 0;

@@ -44,7 +44,7 @@ func main() {
 	only := flag.String("only", "", "run the mutations whose promise, mechanism, test or place (python, library, standin, a package) contains this")
 	list := flag.Bool("list", false, "only say what there is")
 	flag.Parse()
-	rows := slices.DeleteFunc(slices.Concat(goMutations, rdmaMutations, cMutations, pythonMutations), func(m mutation) bool {
+	rows := slices.DeleteFunc(slices.Concat(goMutations, jobMutations, rdmaMutations, tierMutations, diskMutations, tieredMutations, cMutations, pythonMutations), func(m mutation) bool {
 		return !strings.Contains(m.promise+" "+m.mechanism+" "+m.where+" "+m.test, *only)
 	})
 	if *list {

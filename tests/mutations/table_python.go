@@ -9,6 +9,7 @@ const (
 	p6        = "test_promises.py::test_p6_"
 	p7        = "test_promises.py::test_p7_"
 	snapshots = "test_snapshot.py::test_"
+	network   = "test_network.py::test_"
 )
 
 // pythonMutations have the tests of the promises, as a user of Python would try them, for detectors.
@@ -128,4 +129,23 @@ var pythonMutations = []mutation{
 		"_WAIT_PIECE = 0.05", "_WAIT_PIECE = 8"}}},
 	{"P7", "wait: a close between two pieces ends it as any other", snapshots + "close_between_two_pieces_of_a_wait", python, nil, []edit{{"python/src/moorage/store.py",
 		"if status == _BAD_HANDLE and waited:", "if False:"}}},
+
+	// network devices
+	{"P4", "network: a device is attached once", network + "attached", python, nil, []edit{
+		{"capi/device.go", "	if s.attached(wanted) != nil {\n		return", "	if false {\n		return"},
+		{"capi/device.go", "	if s.attached(d.Name()) != nil {", "	if false {"}}},
+	{"P7", "network: what cannot be attached is closed", network + "attached", python, nil, []edit{{"capi/device.go",
+		"		_ = d.Close() // nothing is on it\n", ""}}},
+	{"P5", "network: a kernel without verbs is told apart", network + "what_is_missing", python, nil, []edit{{"rdma/domain.go",
+		"	case errors.Is(err, syscall.ENOSYS):\n		return &UnavailableError{Reason: NoKernel,", "	case false && errors.Is(err, syscall.ENOSYS):\n		return &UnavailableError{Reason: NoKernel,"}}},
+	{"P6", "network: what each device has is its own", network + "attached", python, nil, []edit{{"capi/device.go",
+		"bytes: C.uint64_t(d.Bytes), registrations", "bytes: C.uint64_t(d.Bytes) / 2, registrations"}}},
+	{"P5", "bench register: no advice from what is no card", "test_bench_register.py::test_what_is_no_card_recommends_nothing", python, nil, []edit{{"python/src/moorage/bench/register/figures.py",
+		"        elif self.software:\n", "        elif False:\n"}}},
+	{"P5", "bench register: no advice from an emulated processor", "test_bench_register.py::test_what_is_no_card_recommends_nothing", python, nil, []edit{{"python/src/moorage/bench/register/figures.py",
+		"        if self.emulated:\n", "        if False:\n"}}},
+	{"P5", "bench register: a refusal on another thread is told", "test_bench_register.py::test_a_device_that_refuses_later", python, nil, []edit{{"python/src/moorage/bench/register/measure.py",
+		"    if failed:\n        raise failed[0]\n    return took", "    return took"}}},
+	{"P5", "doctor: a capability counts outside of containers alone", "test_doctor_rdma.py::test_memlock", python, nil, []edit{{"python/src/moorage/doctor/memory.py",
+		"        return has and (system.text(\"/proc/self/uid_map\") or \"\").split() == [\"0\", \"0\", \"4294967295\"]\n", "        return has\n"}}},
 }

@@ -39,24 +39,24 @@ def scripted(version_script: Path) -> dict[str, set[str]]:
     return nodes
 
 
-def dynamic_symbols(library: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """(exported name -> version, imported name -> version), as objdump reads them."""
-    exported, imported = {}, {}
+def dynamic_symbols(library: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """Exported name -> version; and imported names with their versions, of which one may have several."""
+    exported, imported = {}, set()
     table = subprocess.run(["objdump", "-T", str(library)], check=True, capture_output=True, text=True).stdout
     for line in table.splitlines():
         match = re.match(r"[0-9a-f]{8,} (.{7}) (\S+)\s+[0-9a-f]+\s+(?:\(?([\w.]+)\)?\s+)?(?:\.hidden )?(\S+)$", line)
         if match:
             flags, section, version, name = match.groups()
             if section == "*UND*":
-                imported[name] = version or ""
+                imported.add((name, version or ""))
             elif section != "*ABS*":  # the names of the version nodes themselves
                 exported[name] = version or ""
     return exported, imported
 
 
-def too_new(imported: dict[str, str]) -> list[str]:
+def too_new(imported: set[tuple[str, str]]) -> list[str]:
     found = []
-    for name, version in sorted(imported.items()):
+    for name, version in sorted(imported):
         number = version.removeprefix("GLIBC_")
         if version.startswith("GLIBC_") and (
             not re.fullmatch(r"[\d.]+", number) or tuple(map(int, number.split("."))) > GLIBC_FLOOR
@@ -96,7 +96,7 @@ def main(library: Path, header: Path, version_script: Path) -> int:
         problems.append(f"the soname is {dynamic_section(library, 'SONAME')}, not {SONAME}")
     if dynamic_section(library, "RPATH") | dynamic_section(library, "RUNPATH"):
         problems.append("it has a run-time search path")
-    versions = {v for v in imported.values() if re.fullmatch(r"GLIBC_[\d.]+", v)}
+    versions = {v for _, v in imported if re.fullmatch(r"GLIBC_[\d.]+", v)}
     newest = max(versions, key=lambda v: tuple(map(int, v[6:].split("."))), default="none")
     print(f"{len(exported)} exported functions, newest glibc symbol {newest}")
     for problem in problems:

@@ -36,7 +36,8 @@ def main(wheel: Path, library: Path | None = None) -> int:
         info = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
         outside = [name for name in names if not name.startswith(("moorage/", f"{info}/"))]
         problems += [f"carries {name}" for name in outside if not name.startswith("moorage-")]
-        wanted = ("moorage/__init__.py", "moorage/py.typed", "moorage/libmoorage.so", f"{info}/licenses/LICENSE")
+        wanted = ("moorage/__init__.py", "moorage/py.typed", "moorage/libmoorage.so", f"{info}/licenses/LICENSE",
+                  f"{info}/licenses/THIRD-PARTY-NOTICES")  # fmt: skip
         problems += [f"{name} is missing" for name in wanted if name not in names]
         problems += [f"carries {name}" for name in names if name.endswith((".pyc", ".go", ".c"))]
         problems += metadata_problems(archive.read(f"{info}/METADATA").decode())

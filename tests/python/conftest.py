@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_verbs
 import pytest
 
 import moorage
@@ -20,7 +21,25 @@ from moorage import _lib
 
 # What these test does not depend on the route, and takes long.
 ONE_ROUTE = {
-    f"test_{name}.py" for name in ("abi", "bench", "bench_register", "docs", "doctor", "examples", "import", "peers")
+    f"test_{name}.py"
+    for name in (
+        "abi",
+        "bench",
+        "bench_disk",
+        "bench_disk_figures",
+        "bench_disk_place",
+        "bench_register",
+        "docs",
+        "doctor",
+        "doctor_rdma",
+        "examples",
+        "import",
+        "kv_bench",
+        "kv_figures",
+        "kv_workload",
+        "peers",
+        "timings",
+    )
 }
 
 
@@ -101,3 +120,9 @@ def open_store() -> Iterator[Callable[..., moorage.Store]]:
 @pytest.fixture
 def store(open_store: Callable[..., moorage.Store]) -> moorage.Store:
     return open_store()
+
+
+@pytest.fixture(scope="session", name="fake_verbs")
+def _fake_verbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for LD_LIBRARY_PATH, with a libibverbs.so.1 that has devices."""
+    return fake_verbs.build(tmp_path_factory.mktemp("verbs"))

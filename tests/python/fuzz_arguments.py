@@ -190,6 +190,10 @@ objects = {
     "mode view": lambda s: "view",
     "mode cow": lambda s: "cow",
     "mode copy": lambda s: "copy",
+    "kind array": lambda s: "array",
+    "kind buffer": lambda s: "buffer",
+    "queue": lambda s: moorage.JobQueue(),
+    "room": lambda s: {"there": bytearray(64), "tensor": np.zeros(20_000, np.int64)},
     "shape": lambda s: (2, 3),
     "shape huge": lambda s: (2**40, 2**40),
     "shape minus": lambda s: (-1, 2),
@@ -237,6 +241,10 @@ likely = {
     "device": "none",
     "items": "pairs",
     "path": "path",
+    "kind": "kind array",
+    "queue": "none",
+    "offsets": "none",
+    "atomic": "true",
     "shape": "shape",
     "dtype": "dtype",
     "missing": "raise",
@@ -322,6 +330,8 @@ def fuzz(data):
             ):
                 raise
             failure = "RuntimeError"
+        if isinstance(made, moorage.Job):
+            made.outcomes()
         if failure and method not in in_parts:
             assert state(store) == before, failure
         del made

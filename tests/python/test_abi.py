@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import moorage
-from moorage import _abi, _dtypes, _lib, errors
+from moorage import _abi, _dtypes, _lib, errors, timings
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ROOT / "include" / "moorage.h"
@@ -36,7 +36,7 @@ def compiled(tmp_path_factory):
 
 def test_every_struct_of_the_header_is_declared(compiled):
     # Python has no use for the handles, which are integers to it.
-    handles = {"moor_store", "moor_reservation", "moor_snapshot", "moor_registration"}
+    handles = {"moor_store", "moor_reservation", "moor_snapshot", "moor_registration", "moor_queue", "moor_job"}
     assert set(compiled["structs"]) - handles == set(_abi.STRUCTS)
 
 
@@ -66,6 +66,8 @@ WIDTHS = {
     "moor_reservation": 8,
     "moor_snapshot": 8,
     "moor_registration": 8,
+    "moor_queue": 8,
+    "moor_job": 8,
 }
 
 
@@ -100,9 +102,20 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_DESC_TENSOR": _abi.DESC_TENSOR,
         "MOOR_DESC_PINNED": _abi.DESC_PINNED,
         "MOOR_DESC_ADOPTED": _abi.DESC_ADOPTED,
+        "MOOR_DESC_ON_DISK": _abi.DESC_ON_DISK,
+        "MOOR_IN_PROGRESS": _abi.IN_PROGRESS,
+        "MOOR_COMPLETION_LAST": _abi.COMPLETION_LAST,
+        "MOOR_JOB_GET": _abi.JOB_GET,
+        "MOOR_JOB_GET_INTO": _abi.JOB_GET_INTO,
+        "MOOR_JOB_PUT": _abi.JOB_PUT,
+        "MOOR_JOB_PREFETCH": _abi.JOB_PREFETCH,
+        "MOOR_JOB_EXISTS": _abi.JOB_EXISTS,
+        "MOOR_JOB_REMOVE": _abi.JOB_REMOVE,
+        "MOOR_JOB_PERSIST": _abi.JOB_PERSIST,
         "MOOR_REGISTER_LOCK": _abi.REGISTER_LOCK,
         "MOOR_REGISTERED_STORE": _abi.REGISTERED_STORE,
         "MOOR_REGISTERED_LOCKED": _abi.REGISTERED_LOCKED,
+        "MOOR_DEVICE_NAME": _abi.DEVICE_NAME,
         "MOOR_BORROW_UNNAMED": _abi.BORROW_UNNAMED,
         "MOOR_BORROW_RESERVED": _abi.BORROW_RESERVED,
         "MOOR_BORROW_CHILD": _abi.BORROW_CHILD,
@@ -113,10 +126,22 @@ def test_constants_are_those_of_the_header(compiled):
         "MOOR_EVICT_": _abi.EVICTION,
         "MOOR_HUGE_": _abi.HUGEPAGES,
         "MOOR_PREFAULT_": _abi.PREFAULT,
+        "MOOR_DURABLE_": _abi.DURABILITY,
+        "MOOR_VERIFY_": _abi.VERIFY,
+        "MOOR_PROMOTE_": _abi.PROMOTE,
+        "MOOR_WRITE_": _abi.WRITE,
+        "MOOR_READ_": _abi.READ_PATH,
+        "MOOR_TIMED_": {name: number for number, name in enumerate(timings.KINDS)},
+        "MOOR_OUTCOME_": {name: number for number, name in enumerate(timings.CLASSES)},
+        "MOOR_PATH_": {name: number for number, name in enumerate(timings.PATHS)},
+        "MOOR_REGISTERING_": _abi.REGISTERING,
+        "MOOR_MISSING_": _abi.MISSING,
+        "MOOR_LINK_": _abi.LINKS,
     }.items():
         in_header = {name for name in numbers if name.startswith(prefix)}
-        assert in_header == {prefix + choice.upper() for choice in choices}
-        pairs.update({prefix + choice.upper(): number for choice, number in choices.items()})
+        named = {prefix + choice.upper().replace(" ", "_"): number for choice, number in choices.items()}
+        assert in_header == set(named)
+        pairs.update(named)
     assert {name: numbers[name] for name in pairs} == pairs
 
 

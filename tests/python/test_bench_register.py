@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
-from programs import run
+from programs import Ended, run
 
 from moorage.bench import main
-from moorage.bench.register import figures, memory, ring, show
+from moorage.bench.register import figures, memory, ring, show, verbs
 from moorage.bench.register.figures import BOUND, Measured, Row, break_even
 
 
@@ -61,6 +63,31 @@ def test_the_conclusion_is_a_lower_bound(copy: float) -> None:
     assert "With 10000 ranges registered before, one more costs 1.50 x that with 0." in text
     assert re.search(r"THP: pinning costs 1/\d+\.\d of that of 4 KiB pages", text)
     assert show.conclusion(Measured())[0] == BOUND
+
+
+@pytest.mark.parametrize("copy", [0.001, 0.1, 10, 1000])
+@pytest.mark.parametrize(("software", "emulated"), [(True, False), (False, True), (True, True)])
+def test_what_is_no_card_recommends_nothing(copy: float, software: bool, emulated: bool) -> None:
+    measured = Measured(rows=rows(16_000, 0.02, copy), device="rxe0", software=software, emulated=emulated)
+    lines = show.conclusion(measured)
+    assert lines[0] == (f"rxe0 {figures.SOFTWARE}" if software else figures.EMULATED)
+    assert (figures.EMULATED in lines) == emulated
+    assert "on the fly" not in " ".join(lines) and "cannot be told from this" in lines[-1]
+
+
+def test_the_conclusion_with_a_card() -> None:
+    """16 us + 0.02 ns a byte against 0.1 ns a byte to copy: from 200 kB on."""
+    measured = Measured(rows=rows(16_000, 0.02, 0.1), device="mlx5_0")
+    lines = show.conclusion(measured)
+    assert BOUND not in lines and "cannot be told" not in " ".join(lines)
+    assert (
+        "4 KiB pages, touched before: from 195 KiB on, registering on the fly for a single transfer costs less than "
+        "copying." in lines
+    )
+    assert "4 KiB pages: registered once and used ten times, it pays at every size that was measured." in lines
+    measured.rows = rows(16_000, 0.02, 0.001)
+    text = " ".join(show.conclusion(measured))
+    assert "never register for a single transfer" in text and "on the fly" not in text
 
 
 def _probe() -> None:
@@ -117,7 +144,6 @@ def test_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--device", "mlx5_0"], "--device mlx5_0"),
         (["--sizes", "many"], "--sizes"),
         (["--sizes", "2GiB"], "--sizes: 2GiB is more than 1 GiB"),
     ],
@@ -125,6 +151,81 @@ def test_a_picture(tmp_path: Path) -> None:
 def test_bad_arguments(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["register", *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def _device(verbs: Path, *arguments: str, faults: str = "", code: str = "") -> Ended:
+    """Registers with a device that the stand-in for libibverbs has."""
+    return run(
+        "import ctypes, sys\n"
+        "from moorage.bench import main\n"
+        f"{textwrap.dedent(code)}\n"
+        f"status = main(['register', '--device', *{list(arguments)!r}])\n"
+        "fake = ctypes.CDLL('libibverbs.so.1')\n"
+        "for what in ('live_contexts', 'live_pds', 'live_mrs', 'write_grants'):\n"
+        "    assert fake.fake_get(what.encode()) == 0, what\n"
+        "sys.exit(status)\n",
+        env={"LD_LIBRARY_PATH": str(verbs), "FAKE_VERBS": faults},
+    )
+
+
+def test_it_registers_with_a_device(fake_verbs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "register.json"
+    ended = _device(fake_verbs, "fake1", "--quick", "--sizes", "64KiB,2MiB", "--json", str(path))
+    assert ended.status == 0, ended.error
+    content = json.loads(path.read_text())
+    assert content["device"] == "fake1" and not content["software"]
+    assert content["machine"]["pinned by"] == "ibv_reg_mr on fake1"
+    sizes = {(row["kind"], row["size"]) for row in content["rows"]}
+    assert sizes >= {(memory.SMALL, 64 << 10), (memory.SMALL, 2 << 20)}
+    assert [count for count, _ in content["by_ranges"]] == [0, 10, 100, 1000]
+    assert [one[0] for one in content["by_threads"]] == [1, 2, 4, 8] and len(content["opening"]) == 3
+    for line in ("Registering beside copying", "Conclusion", "4 KiB pages, touched before: "):
+        assert line in ended.out
+    assert BOUND not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("name", "faults", "text"),
+    [
+        ("mlx5_7", "", "--device mlx5_7: there is no such device; there are fake0, fake1 "),
+        ("mlx5_7", "devices=1", "there is no such device; there is fake0 "),
+        ("mlx5_7", "devices=0", "there is no such device; there is none "),
+        ("fake0", f"list_errno={errno.ENOSYS}", "--device fake0: no device can be listed.*modprobe ib_uverbs"),
+        ("fake0", f"open_errno={errno.EACCES}", "fake0 cannot be opened: Permission denied.*/dev/infiniband"),
+        ("fake0", f"pd_errno={errno.ENOMEM}", "fake0: ibv_alloc_pd: .*RLIMIT_MEMLOCK"),
+        ("fake0", f"reg_errno={errno.ENOMEM}", "fake0: ibv_reg_mr of 65536 bytes: .*RLIMIT_MEMLOCK, ulimit -l, is"),
+        ("fake0", f"reg_errno={errno.EINVAL}", "fake0: ibv_reg_mr of 65536 bytes: Invalid argument"),
+    ],
+)
+def test_a_device_that_refuses(fake_verbs: Path, name: str, faults: str, text: str) -> None:
+    ended = _device(fake_verbs, name, "--quick", faults=faults)
+    assert ended.status == 2 and re.search(text, ended.error), ended.error
+    assert "Traceback" not in ended.error
+
+
+def test_a_device_that_refuses_later(fake_verbs: Path) -> None:
+    """In the middle of it, on several threads: nothing stays registered, and it is told."""
+    for after in ("Measure.threads", "Measure.opening"):
+        code = f"""
+        from moorage.bench.register import measure
+        def late(self, *rest, call=measure.{after}):
+            ctypes.CDLL("libibverbs.so.1").fake_set(b"reg_errno", 12)
+            call(self, *rest)
+        measure.{after} = late
+        """
+        ended = _device(fake_verbs, "fake0", "--quick", "--sizes", "64KiB", code=code)
+        assert ended.status == 2 and "ibv_reg_mr" in ended.error and "Traceback" not in ended.error, ended.error
+
+
+def test_without_libibverbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "_LIBRARY", str(tmp_path / "libibverbs.so.1"))
+    assert main(["register", "--device", "mlx5_0"]) == 2
+    assert "--device mlx5_0: " in (shown := capsys.readouterr().err) and "apt-get install libibverbs1" in shown
+    monkeypatch.setattr(verbs, "_LIBRARY", "libc.so.6")
+    assert main(["register", "--device", "mlx5_0"]) == 2
+    assert "it is not rdma-core's" in capsys.readouterr().err
 
 
 def test_without_io_uring(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

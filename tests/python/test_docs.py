@@ -133,6 +133,7 @@ def test_docstring_example(name: str, code: str) -> None:
     with moorage.Store("64MiB") as namespace["store"]:
         namespace["store"].put_parts("block", header, payload)
         namespace["store"].put_tensor("weights", payload)
+        namespace["keys"] = ["block", "weights"]
         namespace["store"].put_tensors({f"model/{name}": t for name, t in model.state_dict().items()})
         exec(compile(code, name, "exec"), namespace)
         namespace.clear()

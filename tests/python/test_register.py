@@ -278,7 +278,7 @@ def test_nothing_is_registered_by_puts_and_gets(store: moorage.Store) -> None:
     assert (stats.registrations, stats.device_registrations, stats.register_ns) == (0, 0, 0)
 
 
-_NO_MESSAGES = """
+NO_MESSAGES = """
 import ctypes, platform, mmap, moorage
 CALLS = {"x86_64": (41, 42, 44, 46, 53, 307), "aarch64": (198, 203, 206, 211, 199, 269)}
 NUMBERS = CALLS[platform.machine()]
@@ -308,7 +308,7 @@ forbid()
 
 
 def _filtered(code: str) -> int:
-    status = run(_NO_MESSAGES + code).status
+    status = run(NO_MESSAGES + code).status
     if status == 77:
         pytest.skip("probed seccomp: this process may not install a filter")
     return status

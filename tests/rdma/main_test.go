@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	case "peer":
 		bePeer()
 		return
+	case "store":
+		beStore()
+		return
 	case "plain user":
 		bePlainUser()
 		return
@@ -92,12 +95,14 @@ type peer struct {
 	addr string
 }
 
-func startPeer(t testing.TB) *peer {
+func startPeer(t testing.TB) *peer { return startPeerAs(t, "peer") }
+
+func startPeerAs(t testing.TB, role string) *peer {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	p := &peer{t: t, cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), roleEnv+"=peer")
+	p.cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()
 	require.NoError(t, err)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# vm.sh FOLDER: boots Debian's kernel under qemu, emulated, with a soft RDMA device on the loopback interface, and runs
+# vm.sh [FOLDER]: boots Debian's kernel under qemu, emulated, with a soft RDMA device on the loopback interface, and runs
 # FOLDER/run.sh in it as /test/run.sh. Prints what the machine printed and exits as run.sh did (0 to 124); 125: the machine
 # died without a word. Exit 77 after a line `skip: ...`: this computer cannot do it; the line says what to install.
 #
-# Kernel, modules and the base of the initramfs stay in the user's cache folder (73 MB). What is missing on the computer is only
-# installed, by root, when RDMA_REQUIRED=1. VM_LIMIT is the limit in seconds, 120.
+# Without FOLDER it only gets ready what it needs. Kernel, modules and the base of the initramfs stay in the user's cache
+# folder (73 MB). What is missing on the computer is only installed, by root, when RDMA_REQUIRED=1. VM_LIMIT is the limit
+# in seconds, 240.
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/moorage/rdma-vm-1
@@ -25,6 +26,9 @@ missing() {
 	done
 }
 
+# apt_get ARGUMENTS: networks fail, and so do others that hold its lock.
+apt_get() { apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 "$@"; }
+
 # install what is missing, if we may.
 install() {
 	local want
@@ -35,8 +39,8 @@ install() {
 	mapfile -t want < <(missing)
 	[ ${#want[@]} -gt 0 ] || return 0
 	[[ "$(id -u)" = 0 && "${RDMA_REQUIRED:-}" = 1 ]] || skip "as root: apt-get install ${want[*]} (RDMA_REQUIRED=1 does it)"
-	apt-get update -qq || true
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null ||
+	apt_get update || true
+	DEBIAN_FRONTEND=noninteractive apt_get install -y --no-install-recommends "${want[@]}" >/dev/null ||
 		skip "apt-get could not install ${want[*]}"
 }
 
@@ -48,10 +52,10 @@ fetch_kernel() {
 	local work package image start length module wanted i=0
 	[ ! -s "$cache/vmlinux" ] || return 0
 	work=$(mktemp -d)
-	apt-cache show linux-image-amd64 >/dev/null 2>&1 || [ "$(id -u)" != 0 ] || apt-get update -qq || true
+	apt-cache show linux-image-amd64 >/dev/null 2>&1 || [ "$(id -u)" != 0 ] || apt_get update || true
 	package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image/ { p = $2 } END { print p }')
 	[ -n "$package" ] || skip "apt-get knows no package linux-image-amd64 (apt-get update?)"
-	(cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$package") || skip "apt-get could not download $package"
+	(cd "$work" && apt_get download -o APT::Sandbox::User=root "$package") || skip "apt-get could not download $package"
 	mapfile -t wanted < <(printf './lib/modules/*/kernel/%s.ko\n' "${modules[@]}")
 	dpkg-deb --fsys-tarfile "$work"/*.deb | tar -x -C "$work" --wildcards './boot/vmlinuz-*' "${wanted[@]}"
 	rm -rf "$cache/modules"
@@ -134,7 +138,7 @@ boot() {
 	cp -rL "$folder"/. "$work/more/test/"
 	chmod -R a+rX "$work/more"
 	(cd "$work/more" && find . | cpio -o -H newc --quiet) >>"$work/initrd" # the kernel unpacks one after the other
-	nice timeout -k 5 "${VM_LIMIT:-120}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
+	nice timeout -k 5 "${VM_LIMIT:-240}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
 		-nodefaults -display none -no-reboot -serial "file:$work/log" -device isa-debug-exit,iobase=0xf4,iosize=1 \
 		-kernel "$cache/vmlinux" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 oops=panic" 2>"$work/err" || status=$?
 	tr -d '\r' <"$work/log" | grep -av 'speed is unknown' || true
@@ -146,11 +150,11 @@ boot() {
 	exit 125
 }
 
-install
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
+install
 fetch_kernel
 build_base
 flock -u 9
-boot "$1"
+[ $# -eq 0 ] || boot "$1"

@@ -30,6 +30,7 @@ from .errors import (
     InvalidArgumentError,
     IOFailedError,
     MoorageError,
+    NoDeviceError,
     NoMemoryError,
     NotFoundError,
     ReadOnlyError,
@@ -41,9 +42,13 @@ from .errors import (
 from .store import IfExists, Mode, Store
 
 if TYPE_CHECKING:
-    from .records import Borrow, Description, SnapshotInfo, Stats
+    from .devices import Device, Network, network
+    from .job import Job, Timing
+    from .job_queue import Completion, JobQueue
+    from .records import Borrow, Description, DeviceStats, DiskStats, SnapshotInfo, Stats
     from .registration import Registration
     from .snapshot import Snapshot
+    from .timings import Timings
 
 __all__ = [
     "AlreadyAdoptedError",
@@ -54,7 +59,11 @@ __all__ = [
     "CancelledError",
     "CapacityError",
     "ClosedError",
+    "Completion",
     "Description",
+    "Device",
+    "DeviceStats",
+    "DiskStats",
     "ExistsError",
     "ForkedError",
     "FormatError",
@@ -63,8 +72,12 @@ __all__ = [
     "IfExists",
     "InternalError",
     "InvalidArgumentError",
+    "Job",
+    "JobQueue",
     "Mode",
     "MoorageError",
+    "Network",
+    "NoDeviceError",
     "NoMemoryError",
     "NotFoundError",
     "ReadOnlyError",
@@ -74,10 +87,13 @@ __all__ = [
     "Stats",
     "Store",
     "SystemFailureError",
+    "Timing",
+    "Timings",
     "TooSmallError",
     "UnsupportedError",
     "WaitTimeoutError",
     "__version__",
+    "network",
 ]
 
 
@@ -90,7 +106,24 @@ def __getattr__(name: str) -> Any:
         from .registration import Registration
 
         return Registration
-    if name in ("Borrow", "Description", "SnapshotInfo", "Stats"):  # importing dataclasses would be half of our import
+    if name == "Timings":
+        from .timings import Timings
+
+        return Timings
+    if name in ("Job", "Timing"):
+        from . import job
+
+        return getattr(job, name)
+    if name in ("Completion", "JobQueue"):
+        from . import job_queue
+
+        return getattr(job_queue, name)
+    if name in ("Device", "Network", "network"):
+        from . import devices
+
+        return getattr(devices, name)
+    # Importing dataclasses would be half of our import.
+    if name in ("Borrow", "Description", "DeviceStats", "DiskStats", "SnapshotInfo", "Stats"):
         from . import records
 
         return getattr(records, name)

@@ -9,6 +9,8 @@ _USAGE = """usage: moorage COMMAND [ARGUMENTS]
 
   bench      measures this machine; `moorage bench --help` lists what can be chosen;
              `moorage bench register`: is registering memory cheaper than copying it?
+             `moorage bench disk --dir DIR`: what reading from a directory costs, path by path
+  kv-bench   reads and writes the KV cache of many users on storage; `moorage kv-bench --help`
   doctor     looks at this machine: limits, kernel, libraries; what they mean for a store and how to change them
   version    versions of the package's library, and where it lies
 """
@@ -29,6 +31,12 @@ def _bench(arguments: Sequence[str]) -> int:
     return int(bench(list(arguments)) or 0)
 
 
+def _kv_bench(arguments: Sequence[str]) -> int:
+    from .bench.kv import main as kv_bench
+
+    return int(kv_bench(list(arguments)))
+
+
 def _doctor(arguments: Sequence[str]) -> int:
     from .doctor import main as doctor
 
@@ -43,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _version()
     if command == "bench":
         return _bench(words[1:])
+    if command == "kv-bench":
+        return _kv_bench(words[1:])
     if command == "doctor":
         return _doctor(words[1:])
     wanted = command in ("help", "-h", "--help")

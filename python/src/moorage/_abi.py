@@ -9,6 +9,7 @@ import ctypes
 from ctypes import (
     POINTER,
     Structure,
+    c_char,
     c_char_p,
     c_int32,
     c_int64,
@@ -48,8 +49,10 @@ STATUS = {
     "MOOR_ERR_SYSTEM": -17,
     "MOOR_ERR_INTERNAL": -18,
     "MOOR_ERR_TIMEOUT": -19,
+    "MOOR_ERR_NO_DEVICE": -20,
 }
 OK = 0
+IN_PROGRESS = 1
 NOT_FOUND = STATUS["MOOR_ERR_NOT_FOUND"]
 TOO_SMALL = STATUS["MOOR_ERR_TOO_SMALL"]
 CANCELLED = STATUS["MOOR_ERR_CANCELLED"]
@@ -62,14 +65,25 @@ IF_EXISTS = {"replace": 0, "keep": 1, "raise": 2}
 EVICTION = {"none": 0, "s3fifo": 1}
 HUGEPAGES = {"off": 0, "try": 1, "require": 2}
 PREFAULT = {"none": 0, "background": 1, "open": 2}
+DURABILITY = {"none": 1, "batch": 2, "each": 3}
+VERIFY = {"always": 0, "sampled": 1, "off": 2}
+PROMOTE = {"always": 0, "second hit": 1, "never": 2}
+WRITE = {"back": 0, "through": 1}
+READ_PATH = {"direct": 0, "buffered": 1, "mmap": 2}
+REGISTERING = {"auto": 0, "never": 1, "always": 2, "require": 3}
 CLOSE_WAIT = 1
 PUT_AS_BYTES = 1
 PUT_ATOMIC = 4
 SNAPSHOT_FORKED = 1
 REGISTER_LOCK = 1
 REGISTERED_STORE, REGISTERED_LOCKED = 1, 2
+COMPLETION_LAST = 1
+JOB_GET, JOB_GET_INTO, JOB_PUT, JOB_PREFETCH, JOB_EXISTS, JOB_REMOVE, JOB_PERSIST = range(1, 8)
+MISSING = {"nothing": 0, "platform": 1, "library": 2, "kernel": 3, "device": 4, "permission": 5, "active_port": 6}
+LINKS = {"unknown": 0, "infiniband": 1, "ethernet": 2}
+DEVICE_NAME = 64
 BUFFER_READ_ONLY, BUFFER_TENSOR, BUFFER_COPIED = 1, 2, 4
-DESC_TENSOR, DESC_PINNED, DESC_ADOPTED = 1, 2, 4
+DESC_TENSOR, DESC_PINNED, DESC_ADOPTED, DESC_ON_DISK = 1, 2, 4, 8
 BORROW_UNNAMED, BORROW_RESERVED, BORROW_CHILD = 1, 2, 4
 
 DL_CPU = 1
@@ -116,6 +130,20 @@ class DLManagedTensorVersioned(Structure):
     ]
 
 
+class DiskOptions(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("durability", c_uint32),
+        ("path", c_char_p),
+        ("capacity", c_uint64),
+        ("verify", c_uint32),
+        ("promote", c_uint32),
+        ("write", c_uint32),
+        ("read_path", c_uint32),
+        ("trace", c_char_p),
+    ]
+
+
 class StoreOptions(Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -123,6 +151,9 @@ class StoreOptions(Structure):
         ("capacity", c_uint64),
         ("hugepages", c_uint32),
         ("prefault", c_uint32),
+        ("disk", POINTER(DiskOptions)),
+        ("registering", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -236,6 +267,8 @@ class Stats(Structure):
         ("slab_bytes", c_uint64),
         ("device_registrations", c_uint64),
         ("register_ns", c_uint64),
+        ("registering", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -254,6 +287,31 @@ class RegistrationInfo(Structure):
     ]
 
 
+class Device(Structure):
+    _fields_ = [
+        ("name", c_char * DEVICE_NAME),
+        ("refusal", c_char * 256),
+        ("port", c_uint32),
+        ("link", c_uint32),
+        ("active", c_uint32),
+        ("numa_node", c_int32),
+    ]
+
+
+class DeviceList(Structure):
+    _fields_ = [("struct_size", c_uint32), ("missing", c_uint32), ("count", c_uint64), ("text", c_char * 512)]
+
+
+class DeviceStats(Structure):
+    _fields_ = [
+        ("name", c_char * DEVICE_NAME),
+        ("regions", c_uint64),
+        ("bytes", c_uint64),
+        ("registrations", c_uint64),
+        ("register_ns", c_uint64),
+    ]
+
+
 class SnapshotInfo(Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -266,7 +324,152 @@ class SnapshotInfo(Structure):
     ]
 
 
+class Completion(Structure):
+    _fields_ = [
+        ("job", c_uint64),
+        ("tag", c_uint64),
+        ("index", c_uint64),
+        ("status", c_int32),
+        ("flags", c_uint32),
+        ("value", c_uint64),
+        ("outcome", c_uint32),
+        ("reserved", c_uint32),
+        ("wait_ns", c_uint64),
+        ("run_ns", c_uint64),
+    ]
+
+
 Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
+
+
+class DiskStats(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("memory_backed", c_uint32),
+        ("capacity", c_uint64),
+        ("used", c_uint64),
+        ("objects", c_uint64),
+        ("resident_objects", c_uint64),
+        ("recovered_objects", c_uint64),
+        ("lost_objects", c_uint64),
+        ("reads", c_uint64),
+        ("bytes_read", c_uint64),
+        ("shared_reads", c_uint64),
+        ("writes", c_uint64),
+        ("bytes_written", c_uint64),
+        ("promotions", c_uint64),
+        ("demotions", c_uint64),
+        ("evictions", c_uint64),
+        ("damaged", c_uint64),
+        ("bytes_bounced", c_uint64),
+        ("by_uring_fixed", c_uint64),
+        ("by_uring", c_uint64),
+        ("by_direct", c_uint64),
+        ("by_buffered", c_uint64),
+        ("fallbacks", c_uint64),
+    ]
+
+
+class DirectoryInfo(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("direct", c_uint32),
+        ("memory_backed", c_uint32),
+        ("rotational", c_uint32),
+        ("memory_align", c_uint32),
+        ("offset_align", c_uint32),
+        ("size", c_uint64),
+        ("free", c_uint64),
+        ("file_system", c_char * 32),
+        ("device", c_char * 64),
+        ("model", c_char * 64),
+        ("memory", c_char * 128),
+        ("not_direct", c_char * 128),
+    ]
+
+
+class Distribution(Structure):
+    _fields_ = [
+        ("count", c_uint64),
+        ("sum", c_int64),
+        ("min", c_int64),
+        ("max", c_int64),
+        ("p50", c_int64),
+        ("p95", c_int64),
+        ("p99", c_int64),
+        ("p999", c_int64),
+    ]
+
+
+class Timing(Structure):
+    _fields_ = [
+        ("kind", c_uint32),
+        ("outcome", c_uint32),
+        ("count", c_uint64),
+        ("failed", c_uint64),
+        ("cancelled", c_uint64),
+        ("bytes", c_uint64),
+        ("shared", c_uint64),
+        ("paths", c_uint64 * 8),
+        ("chunks", c_uint64),
+        ("chunk_sum", c_int64),
+        ("chunk_max", c_int64),
+        ("total", Distribution),
+        ("device", Distribution),
+        ("host", Distribution),
+        ("lookup", Distribution),
+        ("queue_wait", Distribution),
+        ("buffer_wait", Distribution),
+        ("submit", Distribution),
+        ("complete", Distribution),
+        ("verify", Distribution),
+        ("copy", Distribution),
+        ("other", Distribution),
+        ("verify_overlapped", Distribution),
+    ]
+
+
+class Operation(Structure):
+    _fields_ = [
+        ("sequence", c_uint64),
+        ("kind", c_uint32),
+        ("outcome", c_uint32),
+        ("path", c_uint32),
+        ("durability", c_uint32),
+        ("flags", c_uint32),
+        ("depth", c_uint32),
+        ("chunks", c_uint32),
+        ("reserved", c_uint32),
+        ("bytes", c_uint64),
+        ("t0", c_int64),
+        ("t1", c_int64),
+        ("t2", c_int64),
+        ("t3", c_int64),
+        ("lookup", c_int64),
+        ("queue_wait", c_int64),
+        ("buffer_wait", c_int64),
+        ("submit", c_int64),
+        ("complete", c_int64),
+        ("verify", c_int64),
+        ("copy", c_int64),
+        ("verify_overlapped", c_int64),
+        ("chunk_min", c_int64),
+        ("chunk_max", c_int64),
+        ("chunk_sum", c_int64),
+    ]
+
+
+class TimingsInfo(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("recorded", c_uint64),
+        ("inconsistent", c_uint64),
+        ("trace_written", c_uint64),
+        ("trace_dropped", c_uint64),
+        ("stamp_ps", c_uint64),
+        ("record_ps", c_uint64),
+    ]
 
 
 class FileOptions(Structure):
@@ -287,6 +490,13 @@ STRUCTS = {
     "DLManagedTensor": DLManagedTensor,
     "DLManagedTensorVersioned": DLManagedTensorVersioned,
     "moor_store_options": StoreOptions,
+    "moor_disk_options": DiskOptions,
+    "moor_disk_stats": DiskStats,
+    "moor_directory_info": DirectoryInfo,
+    "moor_distribution": Distribution,
+    "moor_timing": Timing,
+    "moor_operation": Operation,
+    "moor_timings_info": TimingsInfo,
     "moor_put_options": PutOptions,
     "moor_put_result": PutResult,
     "moor_part": Part,
@@ -298,8 +508,12 @@ STRUCTS = {
     "moor_stats": Stats,
     "moor_file_options": FileOptions,
     "moor_snapshot_info": SnapshotInfo,
+    "moor_completion": Completion,
     "moor_register_options": RegisterOptions,
     "moor_registration_info": RegistrationInfo,
+    "moor_device": Device,
+    "moor_device_list": DeviceList,
+    "moor_device_stats": DeviceStats,
 }
 
 # A handle is a struct of one uint64_t, which every ABI we run on passes as that integer.
@@ -307,6 +521,8 @@ _store = c_uint64
 _reservation = c_uint64
 _snapshot = c_uint64
 _registration = c_uint64
+_queue = c_uint64
+_job = c_uint64
 _out = c_void_p  # any out parameter: byref() of the right type, or an array
 _key = (c_char_p, c_uint64)
 _options = POINTER(PutOptions)
@@ -361,9 +577,39 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "moor_snapshot_get_tensor_unversioned": (c_int32, (_snapshot, c_uint64, c_uint32, _out)),
     "moor_snapshot_get_buffer": (c_int32, (_snapshot, c_uint64, c_uint32, POINTER(Buffer))),
     "moor_snapshot_get_info": (c_int32, (_snapshot, POINTER(SnapshotInfo))),
+    "moor_queue_open": (c_int32, (_out,)),
+    "moor_queue_close": (c_int32, (_queue,)),
+    "moor_queue_get_fd": (c_int32, (_queue, _out)),
+    "moor_queue_drain": (c_int32, (_queue, POINTER(Completion), c_uint64, _out)),
+    "moor_submit_keys": (c_int32, (_store, _queue, c_uint32, _keys, c_uint64, _out)),
+    "moor_submit_get_into": (
+        c_int32,
+        (_store, _queue, _keys, c_void_p, c_void_p, c_void_p, c_void_p, c_uint64, _out),
+    ),
+    "moor_submit_put": (c_int32, (_store, _queue, _keys, c_void_p, c_void_p, _options, c_uint64, _out)),
+    "moor_submit_put_tensors": (c_int32, (_store, _queue, _keys, c_void_p, _options, c_uint64, _out)),
+    "moor_job_cancel": (c_int32, (_job,)),
+    "moor_job_wait": (c_int32, (_job, c_uint64)),
+    "moor_job_get_status": (c_int32, (_job, c_uint64)),
+    "moor_job_get_results": (c_int32, (_job, c_uint64, c_uint64, POINTER(Completion))),
+    "moor_job_get_tensors": (c_int32, (_job, c_uint64, c_uint64, c_uint32, _out, _out)),
+    "moor_job_get_tensors_unversioned": (c_int32, (_job, c_uint64, c_uint64, c_uint32, _out, _out)),
+    "moor_job_get_buffers": (c_int32, (_job, c_uint64, c_uint64, c_uint32, POINTER(Buffer), _out)),
+    "moor_job_close": (c_int32, (_job,)),
     "moor_register_memory": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegisterOptions), _out)),
     "moor_registration_release": (c_int32, (_registration, c_uint64)),
     "moor_find_registration": (c_int32, (_store, c_void_p, c_uint64, POINTER(RegistrationInfo))),
+    "moor_persist": (c_int32, (_store, _keys, _out)),
+    "moor_flush": (c_int32, (_store,)),
+    "moor_get_disk_stats": (c_int32, (_store, POINTER(DiskStats))),
+    "moor_inspect_directory": (c_int32, (c_char_p, POINTER(DirectoryInfo))),
+    "moor_get_timings": (c_int32, (_store, c_void_p, c_uint64, _out, POINTER(TimingsInfo))),
+    "moor_list_operations": (c_int32, (_store, c_void_p, c_uint64, _out)),
+    "moor_list_devices": (c_int32, (_out, c_uint64, POINTER(DeviceList))),
+    "moor_attach_device": (c_int32, (_store, c_char_p, _out)),
+    "moor_detach_device": (c_int32, (_store, c_char_p, c_uint64)),
+    "moor_explain_device": (c_int32, (c_char_p, c_uint32, _out, c_uint64)),
+    "moor_list_attached": (c_int32, (_store, _out, c_uint64, _out)),
     "moor_get_stats": (c_int32, (_store, POINTER(Stats))),
     "moor_trim": (c_int32, (_store, _out)),
     "moor_import_safetensors": (c_int32, (_store, c_char_p, *_key, POINTER(FileOptions), _out)),

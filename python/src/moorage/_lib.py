@@ -180,7 +180,7 @@ class PackedKeys:
 
 def key_list(keys: Iterable[str], name: str = "keys") -> list[str]:
     """Keys as a list. A single str is surely a mistake: it would be taken letter by letter."""
-    if isinstance(keys, (str, bytes)):
+    if isinstance(keys, (str, bytes, bytearray, memoryview)):  # a released one of these has no certain length
         raise TypeError(f"{name} must be several keys, for example a list of str; this is one {type(keys).__name__}")
     try:
         several = iter(keys)

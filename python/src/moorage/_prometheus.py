@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _GAUGE, _COUNTER = "gauge", "counter"
 
-# Field of Stats -> name, type, help. A test compares it with Stats.
+# Field of Stats -> name, type, help. A test compares it with the numbers in Stats.
 METRICS: dict[str, tuple[str, str, str]] = {
     "capacity": ("capacity_bytes", _GAUGE, "Address space for objects."),
     "used": ("used_bytes", _GAUGE, "Extents that are not free, rounding included."),
@@ -50,6 +50,14 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "hugepages": ("hugepages", _GAUGE, "1 when the store lies in huge pages."),
 }
 
+# Field of DeviceStats likewise; each line has the label `device`.
+DEVICE_METRICS: dict[str, tuple[str, str, str]] = {
+    "regions": ("device_regions", _GAUGE, "Slabs and ranges that are registered with the device."),
+    "nbytes": ("device_registered_bytes", _GAUGE, "Bytes that are registered with the device."),
+    "registrations": ("device_own_registrations_total", _COUNTER, "Registrations with the device."),
+    "register_ns": ("device_register_nanoseconds_total", _COUNTER, "Nanoseconds spent in registering with the device."),
+}
+
 
 def prometheus(stats: Mapping[str, Stats]) -> str:
     """The counters of several stores, by name: each comes as the label `store`. An empty name makes no label.
@@ -65,11 +73,22 @@ def _lines(stats: Mapping[str, Stats]) -> Iterator[str]:
         yield f"# HELP moorage_{name} {text}"
         yield f"# TYPE moorage_{name} {kind}"
         for store, values in stats.items():
-            yield f"moorage_{name}{_label(store)} {int(getattr(values, field))}"
+            yield f"moorage_{name}{_labels(store=store)} {int(getattr(values, field))}"
+    if not any(values.attached for values in stats.values()):
+        return
+    for field, (name, kind, text) in DEVICE_METRICS.items():
+        yield f"# HELP moorage_{name} {text}"
+        yield f"# TYPE moorage_{name} {kind}"
+        for store, values in stats.items():
+            for device in values.attached:
+                yield f"moorage_{name}{_labels(store=store, device=device.name)} {getattr(device, field)}"
 
 
-def _label(store: str) -> str:
-    if not store:
-        return ""
-    escaped = store.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'{{store="{escaped}"}}'
+def _labels(**labels: str) -> str:
+    """Those that are not empty."""
+    shown = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items() if value)
+    return f"{{{shown}}}" if shown else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -23,6 +23,7 @@ __all__ = [
     "InvalidArgumentError",
     "IOFailedError",
     "MoorageError",
+    "NoDeviceError",
     "NoMemoryError",
     "NotFoundError",
     "ReadOnlyError",
@@ -161,6 +162,12 @@ class WaitTimeoutError(MoorageError, TimeoutError):
     """What was waited for did not come in time; the text names a key that is missing."""
 
     status = -19
+
+
+class NoDeviceError(MoorageError, OSError):
+    """There is no such network device, or it cannot be used; the text says what is missing."""
+
+    status = -20
 
 
 BY_STATUS: dict[int, type[MoorageError]] = {kind.status: kind for kind in MoorageError.__subclasses__() if kind.status}

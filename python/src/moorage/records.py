@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ._prometheus import prometheus
 
-__all__ = ["Borrow", "Description", "SnapshotInfo", "Stats", "prometheus"]
+__all__ = ["Borrow", "Description", "DeviceStats", "DiskStats", "SnapshotInfo", "Stats", "prometheus"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Description:
     """Stored without a copy, by `adopt`."""
     meta: bytes
     """The user metadata that was stored with it."""
+    on_disk: bool = False
+    """Only the disk has it; a get brings it into memory."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,21 @@ class SnapshotInfo:
     child_window_copies: int
     """Windows that had to be copies: the descriptor was closed, or mappings ran out."""
     child_bytes_copied: int
+
+
+@dataclass(frozen=True)
+class DeviceStats:
+    """What a network device has registered of a store's, from `Store.stats`."""
+
+    name: str
+    regions: int
+    """Registered now: slabs of the store, and ranges of the caller's."""
+    nbytes: int
+    """Bytes in them."""
+    registrations: int
+    """How often memory was registered."""
+    register_ns: int
+    """Nanoseconds spent in that, and in deregistering."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +147,10 @@ class Stats:
     """How often memory was registered with a device."""
     register_ns: int
     """Nanoseconds spent in registering, deregistering and locking."""
+    attached: tuple[DeviceStats, ...]
+    """What each of the store's devices has registered."""
+    register: Literal["auto", "never", "always", "require"]
+    """`Store(register=)`."""
     hugepages: bool
     """Whether the store lies in huge pages."""
 
@@ -142,3 +164,47 @@ class Stats:
         Sizes are in bytes; counters end in `_total`. For several stores in one answer see `moorage.records.prometheus`.
         """
         return prometheus({store: self})
+
+
+@dataclass(frozen=True)
+class DiskStats:
+    """Counters and gauges of a store's disk, from `Store.disk_stats`. Sizes in bytes, counts since it was opened."""
+
+    memory_backed: bool
+    """The directory lies in memory (tmpfs ...): nothing of what is measured there is storage."""
+    capacity: int
+    used: int
+    """Blocks of objects, rounding included."""
+    objects: int
+    resident_objects: int
+    """Of them, those that memory has as well."""
+    recovered_objects: int
+    """Found again when the store was opened."""
+    lost_objects: int
+    """Entries that were found damaged then, and left out."""
+    reads: int
+    bytes_read: int
+    shared_reads: int
+    """Gets that waited for a read of another."""
+    writes: int
+    bytes_written: int
+    promotions: int
+    """Objects that were read and stayed in memory."""
+    demotions: int
+    """Objects that were written because memory was needed."""
+    evictions: int
+    """Objects that were dropped because the disk was full."""
+    damaged: int
+    """Reads whose checksum was wrong."""
+    bytes_bounced: int
+    """Copied by the CPU between a bounce slot and where they belong."""
+    by_uring_fixed: int
+    """Operations by the way they took: io_uring with registered memory,"""
+    by_uring: int
+    """io_uring with memory that is not registered,"""
+    by_direct: int
+    """pread and pwrite with O_DIRECT,"""
+    by_buffered: int
+    """through the page cache."""
+    fallbacks: int
+    """How often a slower way had to be taken."""

@@ -11,18 +11,36 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, cast, overload
 
-from . import _abi, _batch, _builtin, _dtypes, _files, _lib, _log, _look, _memory, _parse, _plain, buffer, dlpack
+from . import (
+    _abi,
+    _batch,
+    _builtin,
+    _disk,
+    _dtypes,
+    _files,
+    _lib,
+    _log,
+    _look,
+    _memory,
+    _parse,
+    _plain,
+    buffer,
+    dlpack,
+)
 from .errors import CancelledError, InvalidArgumentError, MoorageError, NoMemoryError, UnsupportedError, error_for
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from .records import Borrow, Description, Stats
+    from .job import Job
+    from .job_queue import JobQueue
+    from .records import Borrow, Description, DeviceStats, DiskStats, Stats
     from .registration import Registration
     from .snapshot import Snapshot
+    from .timings import Timings
 
 __all__ = ["IfExists", "Mode", "Store"]
 
@@ -31,6 +49,7 @@ IfExists = Literal["replace", "keep", "raise"]
 
 _IF_EXISTS = _abi.IF_EXISTS
 _MISSING = {"raise": 0, "none": 1}
+_JOB_KINDS = {"tensor": 0, "array": 1, "buffer": 2}
 
 
 class Store:
@@ -57,6 +76,24 @@ class Store:
                  nor pinned.
     hugepages    "off", "try", or "require" (HugePagesError when there are too few).
     prefault     "none", "background" or "open": whether memory is touched before it is used.
+    disk         a directory for what memory has no room for; made if it is not there, and owned by one store at a time.
+                 Memory that is full makes room by writing objects there, and what is asked for is read back: nothing is
+                 lost. A full disk refuses (eviction="none") or drops what was not used for long ("s3fifo"). What was
+                 persistent is found again by the next store that opens it; see `persist` and `flush`.
+    disk_capacity
+                 bytes of it that may be used, as `capacity`; None is 90 % of what is free.
+    durability   when what is written there is safe from a loss of power: "batch" soon after, "each" before it is
+                 reported, "none" when the kernel sees to it. `persist` and `flush` always wait for that.
+    verify       whether checksums are compared when objects are read: "always", "sampled" (one in sixteen), "off".
+    promote      whether an object that was read stays in memory: "always", "second hit", "never".
+    write        "back": objects go to disk when memory is needed. "through": a put returns when it is there as well.
+    read_path    "direct": past the page cache, straight to where the bytes belong. "buffered": through the page cache.
+                 "mmap": through mapped files, for comparison; page faults count as device, and each byte is copied.
+    trace        a file to which each operation's times are appended as a line of JSON; see `timings`.
+    register     what transfers over a network device do with memory of yours that you did not `register`: "never", copy
+                 it through memory that is; "always", register it for the one transfer; "auto", what costs less, by
+                 measurement; "require", raise. Nothing else is touched by it: puts and gets of this store register
+                 nothing.
     debug        True: `borrows` says from where each view was taken, and taking one costs several times more. None:
                  False, unless the environment has MOORAGE_DEBUG=1.
 
@@ -72,6 +109,7 @@ class Store:
     _id = 0
     _closed = True
     _told_of_copies = False
+    _submitter: Any = None
 
     def __init__(
         self,
@@ -81,6 +119,15 @@ class Store:
         eviction: Literal["none", "s3fifo"] = "none",
         hugepages: Literal["off", "try", "require"] = "off",
         prefault: Literal["none", "background", "open"] = "none",
+        disk: str | os.PathLike[str] | None = None,
+        disk_capacity: int | str | None = None,
+        durability: Literal["batch", "each", "none"] = "batch",
+        verify: Literal["always", "sampled", "off"] = "always",
+        promote: Literal["always", "second hit", "never"] = "always",
+        write: Literal["back", "through"] = "back",
+        read_path: Literal["direct", "buffered", "mmap"] = "direct",
+        trace: str | os.PathLike[str] | None = None,
+        register: Literal["auto", "never", "always", "require"] = "auto",
         debug: bool | None = None,
     ) -> None:
         self._mode = _parse.choice(mode, "mode", _abi.MODES)
@@ -90,7 +137,11 @@ class Store:
             capacity=_parse.size(capacity, "capacity"),
             hugepages=_parse.choice(hugepages, "hugepages", _abi.HUGEPAGES),
             prefault=_parse.choice(prefault, "prefault", _abi.PREFAULT),
+            registering=_parse.choice(register, "register", _abi.REGISTERING),
         )
+        tier = _disk.options(disk, disk_capacity, durability, verify, promote, write, read_path, trace)
+        if tier is not None:
+            options.disk = ctypes.pointer(tier)
         debug = _wants_debug(debug)
         route = _lib.wanted_route()
         self._library = library = _lib.load()
@@ -660,9 +711,7 @@ class Store:
             raise InvalidArgumentError("keys and prefix are both given; prefix is for a snapshot without keys")
         start, handle = _lib.encode_key(prefix, "prefix"), c_uint64()
         packed = None if keys is None else _lib.PackedKeys(_lib.key_list(keys))
-        self._check(
-            self._c.moor_snapshot_open(self._id, packed and packed.pointer(), start, len(start), byref(handle))
-        )
+        self._check(self._c.moor_snapshot_open(self._id, packed and packed.pointer(), start, len(start), byref(handle)))
         return self._plain.snapshot(self._route_name, handle.value, self._look.mode)
 
     def wait(self, keys: Iterable[str], timeout: float | None) -> None:
@@ -685,6 +734,200 @@ class Store:
         if status == _BAD_HANDLE and waited:
             raise CancelledError("the store was closed during the wait")  # between two pieces
         self._check(status)
+
+    # ---- the disk ----
+
+    def persist(self, keys: Iterable[str]) -> None:
+        """Brings these objects to disk, and returns when they would survive a loss of power. They stay in memory.
+
+        Raises KeyError for the first key that is missing, IOFailedError, CapacityError when the disk is full and keeps
+        what it has; the other objects are persistent then all the same. UnsupportedError without a disk.
+        """
+        listed = _lib.key_list(keys)
+        packed = _lib.PackedKeys(listed)
+        statuses = (ctypes.c_int32 * len(listed))()
+        self._check(self._c.moor_persist(self._id, packed.pointer(), statuses))
+        for key, status in zip(listed, statuses):
+            self._check(status, key)
+
+    def flush(self) -> None:
+        """`persist` of every object that was there when it began."""
+        self._check(self._c.moor_flush(self._id))
+
+    def disk_stats(self) -> DiskStats:
+        """Counters and gauges of the disk. UnsupportedError without one."""
+        from .records import DiskStats
+
+        raw = _abi.DiskStats(struct_size=ctypes.sizeof(_abi.DiskStats))
+        self._check(self._c.moor_get_disk_stats(self._id, raw))
+        values = {name: getattr(raw, name) for name in _DISK_STATS}
+        values["memory_backed"] = bool(raw.memory_backed)
+        return DiskStats(**values)
+
+    def timings(self) -> Timings:
+        """Where the time of the operations went: total, device, host and its parts. UnsupportedError without a disk."""
+        from . import timings
+
+        count, room = c_uint64(), 0
+        info = _abi.TimingsInfo(struct_size=ctypes.sizeof(_abi.TimingsInfo))
+        while True:
+            summaries = (_abi.Timing * room)()
+            self._check(self._c.moor_get_timings(self._id, summaries, room, byref(count), info))
+            if count.value <= room:
+                break
+            room = count.value
+        operations = (_abi.Operation * _RECENT)()
+        found = c_uint64()
+        self._check(self._c.moor_list_operations(self._id, operations, _RECENT, byref(found)))
+        return timings.read(info, summaries[: count.value], operations[: found.value])
+
+    # ---- work that nobody waits for ----
+
+    def _jobs(self) -> Any:
+        """What submits jobs; made when it is first needed."""
+        made = self._submitter
+        if made is None:
+            from . import _submit
+
+            with self._publishing:
+                made = self._submitter
+                if made is None:
+                    made = _submit.Submitter(self._library, self._id, self._plain, self._route_name)
+                    self._submitter = made
+        return made
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[torch.Tensor]: ...
+
+    @overload
+    def submit_get(
+        self,
+        keys: Iterable[str],
+        *,
+        kind: Literal["tensor"],
+        mode: Mode | None = None,
+        queue: JobQueue | None = None,
+    ) -> Job[torch.Tensor]: ...
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, kind: Literal["array"], mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[np.ndarray[Any, Any]]: ...
+
+    @overload
+    def submit_get(
+        self, keys: Iterable[str], *, kind: Literal["buffer"], mode: Mode | None = None, queue: JobQueue | None = None
+    ) -> Job[buffer.Buffer]: ...
+
+    def submit_get(
+        self,
+        keys: Iterable[str],
+        *,
+        kind: Literal["tensor", "array", "buffer"] = "tensor",
+        mode: Mode | None = None,
+        queue: JobQueue | None = None,
+    ) -> Any:
+        """Gets objects while the caller goes on: a `Job`, whose results are what the getters give.
+
+            job = store.submit_get(["weights"])
+            tensors = job.results()               # waits; or: tensors = await job
+
+        kind   "tensor" for torch, "array" for numpy, or "buffer"
+        mode   as in the getters: None is the store's own for tensors, "view" for the others
+        queue  tells of its keys as they finish; None is for those who ask the job, or await it. See `JobQueue`
+
+        Objects are each as they were at some time meanwhile, also those of a set. What was got is held until it is
+        taken from the job, or the job is dropped.
+
+        This and the others that submit return at once and copy no payload. They raise BusyError (a BlockingIOError)
+        when 65536 keys of the store are unfinished, ClosedError, ForkedError, and what is wrong with the arguments.
+        What goes wrong with a key is its outcome: NotFoundError, or CancelledError after `Job.cancel` or `close`.
+        """
+        _parse.choice(kind, "kind", _JOB_KINDS)
+        how = self._look.number(mode) if kind == "tensor" else _parse.choice(mode or "view", "mode", _abi.MODES)
+        module = self._torch() if kind == "tensor" else None
+        if kind == "array":
+            self._numpy()
+        return self._jobs().get(keys, kind, how, module, queue)
+
+    def submit_get_into(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        offsets: Iterable[int] | None = None,
+        nbytes: Iterable[int | None] | None = None,
+        queue: JobQueue | None = None,
+    ) -> Job[int]:
+        """Copies objects into memory of yours while the caller goes on; the results are how many bytes of each.
+
+        items    a mapping, or pairs, of key and destination; a destination is what `get_into` takes, a list of them too
+        offsets  where to begin in each object, in bytes
+        nbytes   how many bytes of each; None is all from there on
+
+        The destinations are kept alive until the job is done, and hold anything until then.
+        """
+        module = self._torch() if _imported("torch") is not None else None
+        return cast("Job[int]", self._jobs().get_into(_pairs(items), self._spans, module, offsets, nbytes, queue))
+
+    def submit_put(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        meta: bytes = b"",
+        if_exists: IfExists = "replace",
+        atomic: bool = False,
+        queue: JobQueue | None = None,
+    ) -> Job[bool]:
+        """Stores bytes while the caller goes on: pairs, or a mapping, of key and buffer, as of `put`.
+
+        meta and if_exists as in `put`, for all; atomic as in `put_tensors`: all or nothing, and one outcome for all
+
+        The results say for each whether it was stored (False: kept). The buffers are kept alive until the job is done,
+        and must stay as they are until then.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        return cast("Job[bool]", self._jobs().put(_pairs(items), how, meta, atomic, queue))
+
+    def submit_put_tensors(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        meta: bytes = b"",
+        if_exists: IfExists = "replace",
+        atomic: bool = False,
+        queue: JobQueue | None = None,
+    ) -> Job[bool]:
+        """Stores tensors while the caller goes on, as `submit_put` does; they are what `put_tensor` takes. What is on
+        another device is copied to the CPU first.
+        """
+        how = _parse.choice(if_exists, "if_exists", _IF_EXISTS)
+        torch = self._torch() if _imported("torch") is not None else None
+        numpy = self._bound_numpy() if _imported("numpy") is not None else None
+        return cast("Job[bool]", self._jobs().put_tensors(_pairs(items), how, meta, atomic, (torch, numpy), queue))
+
+    def submit_exists(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Asks for keys while the caller goes on; all of them at one moment, as `exists`."""
+        return cast("Job[bool]", self._jobs().exists(keys, queue))
+
+    def submit_remove(
+        self, keys: Iterable[str], *, missing_ok: bool = False, queue: JobQueue | None = None
+    ) -> Job[bool]:
+        """Removes keys while the caller goes on; the results say for each whether it was there. Without `missing_ok`
+        one that was not is a NotFoundError (a KeyError).
+        """
+        return cast("Job[bool]", self._jobs().remove(keys, missing_ok, queue))
+
+    def submit_persist(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Has objects written to disk while the caller goes on. A store without a disk: UnsupportedError for each."""
+        return cast("Job[bool]", self._jobs().persist(keys, queue))
+
+    def prefetch(self, keys: Iterable[str], *, queue: JobQueue | None = None) -> Job[bool]:
+        """Brings objects into memory while the caller goes on, so that a later get finds them there. Nothing is held:
+        they may be evicted again. The results say whether there is such an object; nobody has to look at them.
+        """
+        return cast("Job[bool]", self._jobs().prefetch(keys, queue))
 
     # ---- registered memory ----
 
@@ -715,6 +958,34 @@ class Store:
         from . import registration
 
         return registration.is_registered(self._library, self._id, obj, nbytes, self._torch_of(obj))
+
+    def attach_device(self, name: str | None = None) -> str:
+        """Opens a network device for this store, by its name; None is the first that has a link. `moorage.network()`
+        lists them.
+
+        What is registered from now on is registered with it, too, what was registered before when a transfer first
+        uses it; memory of the store slab by slab, likewise (with prefault, in the background). It is detached with the
+        store.
+
+        Returns its name. Raises NoDeviceError when there is no such device or it cannot be used, with what is missing;
+        ExistsError when the store has it; TypeError, InvalidArgumentError for a name that is none; NoMemoryError,
+        SystemFailureError, ForkedError.
+        """
+        from . import devices
+
+        return devices.attach(self._library, self._id, name)
+
+    def detach_device(self, name: str, timeout: float | None = None) -> None:
+        """Closes a device of this store when its transfers have ended, with all that is registered with it.
+
+        timeout  seconds; None waits for ever, 0 looks once
+
+        Raises NoDeviceError when the store does not have it; WaitTimeoutError when transfers are still in flight: no
+        further one begins, and the call may be made again. Ctrl-C is heard.
+        """
+        from . import devices
+
+        devices.detach(self._library, self._id, name, timeout)
 
     def _torch_of(self, obj: Any) -> Any:
         torch = _imported("torch")
@@ -809,6 +1080,7 @@ class Store:
             views=d.views,
             pinned=bool(d.flags & _abi.DESC_PINNED),
             adopted=bool(d.flags & _abi.DESC_ADOPTED),
+            on_disk=bool(d.flags & _abi.DESC_ON_DISK),
             meta=bytes(d.meta[: d.meta_size]),
         )
 
@@ -821,7 +1093,14 @@ class Store:
         raw = self._raw_stats()
         values = {name: getattr(raw, name) for name in _STATS}
         values["hugepages"] = raw.hugepages != _abi.HUGEPAGES["off"]
+        values["register"] = _REGISTERING[raw.registering]
+        values["attached"] = self._attached() if raw.devices else ()
         return Stats(**values)
+
+    def _attached(self) -> tuple[DeviceStats, ...]:
+        from . import devices
+
+        return devices.attached(self._library, self._id)
 
     def _raw_stats(self) -> _abi.Stats:
         raw = _abi.Stats(struct_size=ctypes.sizeof(_abi.Stats))
@@ -978,14 +1257,16 @@ class Store:
         """Closes the store. Idempotent.
 
         Views stay valid; the memory is given back when the last of them is gone. How many there are, and their keys, is
-        logged to the logger "moorage". Long copies in other threads end with CancelledError. Taking a store with many
-        objects down goes on in the background; `wait=True` waits for it.
+        logged to the logger "moorage". Long copies in other threads end with CancelledError, and so does what was not
+        begun of jobs. Taking a store with many objects down goes on in the background; `wait=True` waits for it.
         """
         if self._closed:
             return
         self._log_views()
         self._closed = True
         status = self._c.moor_store_close(self._id, _abi.CLOSE_WAIT if wait else 0)
+        if self._submitter is not None:
+            self._submitter.settle()
         if status not in (_abi.OK, _abi.FORKED, _BAD_HANDLE):  # closed by another thread, or not ours to close
             self._check(status)
 
@@ -1015,6 +1296,8 @@ class Store:
         try:
             self._closed = True
             self._c.moor_store_close(self._id, 0)
+            if self._submitter is not None:
+                self._submitter.abandon()
         except Exception:  # noqa: S110, SIM105 - the interpreter may be half gone, contextlib too
             pass
 
@@ -1091,7 +1374,9 @@ class _Later:
 
 
 _BAD_HANDLE = _abi.STATUS["MOOR_ERR_BAD_HANDLE"]
-_STATS = [field[0] for field in _abi.Stats._fields_ if field[0] != "struct_size"]
+_DISK_STATS = [field[0] for field in _abi.DiskStats._fields_ if field[0] != "struct_size"]
+_STATS = [field[0] for field in _abi.Stats._fields_ if field[0] not in ("struct_size", "registering", "reserved")]
+_REGISTERING: dict[int, Any] = {number: name for name, number in _abi.REGISTERING.items()}
 _STAGE_FROM = 64 << 10  # bytes
 _WAIT_PIECE = 0.05  # seconds
 _ADOPT_COPIED = (
@@ -1099,11 +1384,14 @@ _ADOPT_COPIED = (
     "further copies are counted (stats().adopt_copies), not logged"
 )
 _LIST_BYTES, _LIST_KEYS = 64 << 10, 1024
+_RECENT = 4096  # operations that a store remembers
 _NAMES_UP_TO = 50_000  # objects; looking at more of them would take longer than close() may
 
 
 def _pairs(items: Any) -> list[tuple[Any, Any]]:
     try:
+        if isinstance(items, memoryview):  # which has no pairs, and no certain length when it was released
+            raise TypeError
         each = iter(items.items() if isinstance(items, Mapping) else items)
     except TypeError:
         raise TypeError(f"items must be a mapping or pairs of key and tensor, not {type(items).__name__}") from None

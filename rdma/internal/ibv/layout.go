@@ -15,9 +15,10 @@ type (
 	Channel uintptr
 )
 
-// MR is a registered range and its two keys.
+// MR is a registered range, the address by which the device knows its first byte, and its two keys.
 type MR struct {
 	Handle     uintptr
+	Addr       uint64
 	LKey, RKey uint32
 }
 

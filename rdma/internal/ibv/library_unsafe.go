@@ -19,7 +19,7 @@ type Library struct {
 	openDevice, closeDevice                      uintptr
 	queryDevice, queryPort, queryGID, queryGIDEx uintptr
 	allocPD, deallocPD                           uintptr
-	regMR, deregMR                               uintptr
+	regMR, regMRIOVA, deregMR                    uintptr
 	createChannel, destroyChannel                uintptr
 	createCQ, destroyCQ, getCQEvent, ackCQEvents uintptr
 	createQP, modifyQP, destroyQP                uintptr
@@ -56,6 +56,7 @@ func Load(path string) (*Library, error) {
 		}
 	}
 	l.queryGIDEx = symbol(handle, "_ibv_query_gid_ex") // since v32
+	l.regMRIOVA = symbol(handle, "ibv_reg_mr_iova")    // since v25
 	return l, nil
 }
 

@@ -62,15 +62,23 @@ func (l *Library) AllocPD(c Context) (PD, error) {
 // DeallocPD ends a protection domain that nothing uses.
 func (l *Library) DeallocPD(pd PD) error { return counted(&live.pds, Call(l.deallocPD, uintptr(pd))) }
 
-// Register registers [addr, addr+n). The memory must not be on the Go heap. It may take seconds.
-func (l *Library) Register(pd PD, addr, n uintptr, access uint32) (MR, error) {
-	r, err := callErrno(isNull, l.regMR, uintptr(pd), addr, n, uintptr(access))
+// Register registers the n bytes that are mapped at address at, which the device then knows by addresses from as on; by those
+// from at on where the library is too old to tell them apart. The memory must not be on the Go heap. It may take seconds.
+func (l *Library) Register(pd PD, at, as, n uintptr, access uint32) (MR, error) {
+	var r uintptr
+	var err error
+	if at == as || l.regMRIOVA == 0 {
+		as = at
+		r, err = callErrno(isNull, l.regMR, uintptr(pd), at, n, uintptr(access))
+	} else {
+		r, err = callErrno(isNull, l.regMRIOVA, uintptr(pd), at, n, as, uintptr(access))
+	}
 	if err != nil {
 		return MR{}, err
 	}
 	live.mrs.Add(1)
 	live.registrations.Add(1)
-	return MR{Handle: r, LKey: load32(r, mrLKey), RKey: load32(r, mrRKey)}, nil
+	return MR{Handle: r, Addr: uint64(as), LKey: load32(r, mrLKey), RKey: load32(r, mrRKey)}, nil
 }
 
 // Deregister ends a registration: after it no key leads to the range.

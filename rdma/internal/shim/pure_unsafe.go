@@ -12,7 +12,7 @@ import (
 // chain is what a posted chain looks like to the library, in memory that Go does not move.
 type chain struct {
 	wrs  [MaxChain]ibv.SendWR
-	sges [MaxChain]ibv.SGE
+	sges [MaxChain * MaxTargets]ibv.SGE
 	bad  uintptr
 }
 
@@ -41,19 +41,24 @@ func (p *PurePoster) Close() error {
 	return err
 }
 
-// Post posts at most MaxChain reads, and says how many of them the device took. The rest was refused with the error.
-func (p *PurePoster) Post(qp ibv.QP, reads []Read) (int, error) {
+// Post posts at most MaxChain reads into those of the targets that they name, and says how many of them the device took. The rest
+// was refused with the error.
+func (p *PurePoster) Post(qp ibv.QP, reads []Read, targets []ibv.SGE) (int, error) {
 	if len(reads) == 0 {
 		return 0, nil
+	}
+	if err := named(reads, len(targets)); err != nil {
+		return 0, err
 	}
 	if p.chain == nil {
 		return 0, errClosed
 	}
 	c, n := p.chain, min(len(reads), MaxChain)
+	used := 0
 	for i, r := range reads[:n] {
-		c.sges[i] = ibv.SGE{Addr: r.Local, Len: r.Len, LKey: r.LKey}
-		c.wrs[i] = ibv.SendWR{ID: r.ID, SGList: uintptr(unsafe.Pointer(&c.sges[i])), NumSGE: 1, Opcode: ibv.OpRead,
+		c.wrs[i] = ibv.SendWR{ID: r.ID, SGList: uintptr(unsafe.Pointer(&c.sges[used])), NumSGE: int32(r.N), Opcode: ibv.OpRead,
 			Remote: r.Remote, RKey: r.RKey}
+		used += copy(c.sges[used:], targets[r.First:][:r.N])
 		if r.Signaled != 0 {
 			c.wrs[i].Flags = ibv.SendSignaled
 		}
@@ -84,7 +89,20 @@ func PurePoll(cq ibv.CQ, wc []ibv.WC, spin time.Duration) int {
 	}
 }
 
-var errClosed = errors.New("the poster is closed")
+var (
+	errClosed  = errors.New("the poster is closed")
+	errTargets = errors.New("a read names targets that are not there")
+)
+
+// named says whether each read has targets, no more than it may, and all of them are there.
+func named(reads []Read, targets int) error {
+	for i := range reads {
+		if r := &reads[i]; r.N == 0 || r.N > MaxTargets || uint64(r.First)+uint64(r.N) > uint64(targets) {
+			return errTargets
+		}
+	}
+	return nil
+}
 
 // accepted keeps what a device says about a refused chain within the chain.
 func accepted(n int64, all int) int { return int(min(max(n, 0), int64(all))) }

@@ -10,8 +10,8 @@ package shim
 
 // What Go passes: shim.Read.
 struct read {
-	uint64_t local, remote, id;
-	uint32_t length, lkey, rkey, signaled;
+	uint64_t remote, id;
+	uint32_t rkey, first, n, signaled;
 };
 
 // ibv_sge, ibv_send_wr and ibv_wc, so that no header of the library is needed to build. ibv.SGE, ibv.SendWR and ibv.WC are
@@ -38,26 +38,24 @@ struct wc {
 };
 _Static_assert(sizeof(struct sge) == 16 && sizeof(struct wr) == 128 && sizeof(struct wc) == 48, "sizes");
 _Static_assert(offsetof(struct wr, opcode) == 28 && offsetof(struct wr, remote) == 40 && offsetof(struct wr, rkey) == 48, "wr");
-_Static_assert(sizeof(struct read) == 40, "read");
+_Static_assert(sizeof(struct read) == 32, "read");
 
 enum { MAX_CHAIN = 64, RDMA_READ = 4, SIGNALED = 2 };
 
 typedef int (*post_function)(void *qp, struct wr *, struct wr **bad);
 typedef int (*poll_function)(void *cq, int, struct wc *);
 
-// Returns what post_send returned; done is how many were taken.
-static int post_chain(uintptr_t post, uintptr_t qp, const struct read *r, int n, int *done) {
+// Returns what post_send returned; done is how many were taken. The device reads the targets before it returns.
+static int post_chain(uintptr_t post, uintptr_t qp, const struct read *r, int n, struct sge *targets, int *done) {
 	struct wr w[MAX_CHAIN], *bad = w;
-	struct sge s[MAX_CHAIN];
 	if (n > MAX_CHAIN)
 		n = MAX_CHAIN;
 	for (int i = 0; i < n; i++) {
-		s[i] = (struct sge){r[i].local, r[i].length, r[i].lkey};
 		// What lies behind rkey belongs to other operations than reads.
 		w[i].id = r[i].id;
 		w[i].next = i + 1 < n ? &w[i + 1] : NULL;
-		w[i].list = &s[i];
-		w[i].n = 1;
+		w[i].list = targets + r[i].first;
+		w[i].n = (int32_t)r[i].n;
 		w[i].opcode = RDMA_READ;
 		w[i].flags = r[i].signaled ? SIGNALED : 0;
 		w[i].imm = 0;
@@ -106,13 +104,18 @@ func NewPoster() (*Poster, error) { return &Poster{}, nil }
 // Close does nothing: there is no memory to give back.
 func (p *Poster) Close() error { return nil }
 
-// Post posts at most MaxChain reads, and says how many of them the device took. The rest was refused with the error.
-func (p *Poster) Post(qp ibv.QP, reads []Read) (int, error) {
+// Post posts at most MaxChain reads into those of the targets that they name, and says how many of them the device took. The rest
+// was refused with the error.
+func (p *Poster) Post(qp ibv.QP, reads []Read, targets []ibv.SGE) (int, error) {
 	if len(reads) == 0 {
 		return 0, nil
 	}
+	if err := named(reads, len(targets)); err != nil {
+		return 0, err
+	}
 	n := min(len(reads), MaxChain)
-	code := C.post_chain(C.uintptr_t(qp.PostFunc()), C.uintptr_t(qp), (*C.struct_read)(unsafe.Pointer(&reads[0])), C.int(n), &p.done)
+	code := C.post_chain(C.uintptr_t(qp.PostFunc()), C.uintptr_t(qp), (*C.struct_read)(unsafe.Pointer(&reads[0])), C.int(n),
+		(*C.struct_sge)(unsafe.Pointer(&targets[0])), &p.done)
 	if code == 0 {
 		return n, nil
 	}

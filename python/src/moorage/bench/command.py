@@ -55,6 +55,10 @@ def main(argv: list[str]) -> int:
         from . import register
 
         return register.main(argv[1:])
+    if argv[:1] == ["disk"]:
+        from . import disk
+
+        return disk.main(argv[1:])
     options = _arguments().parse_args(argv)
     try:
         sizes = [_parse.size(text.strip(), "--sizes") for text in options.sizes.split(",")] if options.sizes else None
@@ -94,7 +98,7 @@ def _arguments() -> argparse.ArgumentParser:
         prog="moorage bench",
         description="Measures this machine. Every figure stands beside its floor, the least that the same thing could "
         "cost, taken alternately in the same run. `moorage bench register` asks whether registering memory is cheaper "
-        "than copying it.",
+        "than copying it, `moorage bench disk` what reading from a directory costs, path by path.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer sizes and rounds: half a minute at most, with --peers four"

@@ -46,13 +46,21 @@ def version_of(name: str) -> str | None:
         return None
 
 
+def cpu() -> str:
+    return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def is_emulated() -> bool:
+    """Whether instructions are translated (QEMU's TCG): then no ratio of times says anything of a real machine."""
+    return "TCG" in cpu()
+
+
 def facts() -> dict[str, Any]:
     from .. import _lib
 
     library = _lib.load()
-    cpu = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     return {
-        "cpu": cpu,
+        "cpu": cpu(),
         "cores": cores(),
         "memory": int((_field("/proc/meminfo", "MemTotal").split() or ["0"])[0]) << 10,
         "load": os.getloadavg()[0],

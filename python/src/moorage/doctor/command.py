@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from .. import _table
-from . import kernel, memory, python
+from . import directory, kernel, memory, python, rdma
 from .row import NOTE, OK, PROBLEM, Row, rows
 from .system import System
 
-CHECKS = (*memory.CHECKS, *kernel.CHECKS, *python.CHECKS)
+CHECKS = (*memory.CHECKS, *kernel.CHECKS, *rdma.CHECKS, *python.CHECKS)
 
 
 def main(argv: Sequence[str]) -> int:
     """Looks at everything and returns an exit status: 1 when no store can be used here."""
     options = _arguments().parse_args(argv)
-    found = list(rows(CHECKS, System()))
+    checks = [*CHECKS, *(directory.check_of(path) for path in options.directory)]
+    found = list(rows(checks, System()))
     usable = not any(row.fatal for row in found)
     if options.json:
         print(json.dumps({"usable": usable, "rows": [asdict(row) for row in found]}, indent=1))
@@ -34,6 +35,7 @@ def _arguments() -> argparse.ArgumentParser:
         description="Says what this machine gives a store: limits, the kernel, what is installed; what each means, and "
         "how to change it. Changes nothing. Ends with 1 when no store can be used here.",
     )
+    parser.add_argument("directory", nargs="*", metavar="DIR", help="also what this one offers to Store(disk=DIR)")
     parser.add_argument("--json", action="store_true", help="the same for programs")
     return parser
 

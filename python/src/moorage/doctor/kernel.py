@@ -21,10 +21,10 @@ _IO_URING = (5, 1)
 _PROBE = Path(__file__).with_name("probe.py")
 
 
-def ask(name: str) -> dict[str, Any]:
+def ask(name: str, *arguments: str) -> dict[str, Any]:
     """What probe.py answers, in a process of its own; {"signal": number} when it was killed."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(_PROBE), name],
+        [sys.executable, "-I", "-S", str(_PROBE), name, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=20,
@@ -38,7 +38,7 @@ def ask(name: str) -> dict[str, Any]:
     return answer
 
 
-def _killed(answer: dict[str, Any]) -> str:
+def killed(answer: dict[str, Any]) -> str:
     number = answer["signal"]
     try:
         return signal.Signals(number).name
@@ -91,7 +91,7 @@ def memfd(system: System) -> Iterator[Row]:
         yield Row("memfd", "can be made and sealed", OK, means)
         return
     if "signal" in answer:
-        found = f"the call is killed ({_killed(answer)})"
+        found = f"the call is killed ({killed(answer)})"
     else:
         found = f"{answer['step']}: {os.strerror(answer['errno'])}"
     change = "allow memfd_create and fcntl in the seccomp profile"
@@ -102,13 +102,19 @@ def memfd(system: System) -> Iterator[Row]:
 
 def io_uring(system: System) -> Iterator[Row]:
     found, change = _io_uring(system, ask("io_uring"))
-    yield Row("io_uring", found, NOTE if change else OK, "not used by this version, which has no disk tier", change)
+    yield Row(
+        "io_uring",
+        found,
+        NOTE if change else OK,
+        "reads and writes of Store(disk=...) go through it; without, through pread in several threads",
+        change,
+    )
 
 
 def _io_uring(system: System, answer: dict[str, Any]) -> tuple[str, str]:
     """What was found, and how to change it if it cannot be used."""
     if "signal" in answer:
-        return f"refused: a seccomp filter kills the caller ({_killed(answer)})", _SECCOMP
+        return f"refused: a seccomp filter kills the caller ({killed(answer)})", _SECCOMP
     number = answer["errno"]
     if number == 0:
         return "can be used", ""
@@ -138,33 +144,4 @@ def _io_uring(system: System, answer: dict[str, Any]) -> tuple[str, str]:
 _SECCOMP = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
 
 
-def rdma(system: System) -> Iterator[Row]:
-    means = "not used by this version, which has no network"
-    answer = ask("rdma")
-    if "missing" in answer:
-        yield Row("RDMA library", f"not here ({answer['missing']})", OK, means, "install rdma-core (libibverbs1)")
-    elif answer.get("errno"):
-        yield Row("RDMA library", f"libibverbs.so.1: {os.strerror(answer['errno'])}", OK, means, "modprobe ib_uverbs")
-    elif "signal" in answer:
-        yield Row("RDMA library", f"ends its program ({_killed(answer)})", NOTE, means, "reinstall rdma-core")
-    else:
-        yield Row("RDMA library", f"libibverbs.so.1 lists {_names(answer['devices'])}", OK, means)
-    try:
-        known = sorted(os.listdir(system.root + "/sys/class/infiniband"))
-    except OSError:
-        known = []
-    ports = [f"{device} ({_port(system, device)})" for device in known]
-    change = "" if known else "a driver (mlx5_ib, irdma, rdma_rxe), and --device=/dev/infiniband in a container"
-    yield Row("RDMA devices", _names(ports), OK, means, change)
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _port(system: System, device: str) -> str:
-    state = system.text(f"/sys/class/infiniband/{device}/ports/1/state") or "state not known"
-    return state.partition(": ")[2].lower() or state
-
-
-CHECKS = (version, c_library, memfd, io_uring, rdma)
+CHECKS = (version, c_library, memfd, io_uring)

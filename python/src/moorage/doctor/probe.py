@@ -1,7 +1,7 @@
 """Asks the kernel and libibverbs directly. A program of its own: a seccomp filter may kill who makes a call that it
 does not know, and what a driver does at its first use nobody can say.
 
-    python probe.py io_uring | rdma | memfd      prints JSON
+    python probe.py io_uring | memfd | rdma | registering DEVICE      prints JSON
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 _IO_URING_SETUP = 425  # on every architecture that Linux gained or kept since
@@ -51,7 +52,7 @@ def memfd() -> dict[str, Any]:
 
 def rdma() -> dict[str, Any]:
     try:
-        verbs = ctypes.CDLL("libibverbs.so.1", use_errno=True)
+        verbs = ctypes.CDLL(os.environ.get("MOORAGE_LIBIBVERBS") or "libibverbs.so.1", use_errno=True)
     except OSError as error:
         return {"missing": str(error)}
     list_devices: Any = verbs.ibv_get_device_list
@@ -68,5 +69,16 @@ def rdma() -> dict[str, Any]:
     return {"errno": 0, "devices": names}
 
 
+def registering(name: str) -> dict[str, Any]:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from moorage import devices, errors
+
+    try:
+        return {"text": devices.explain(name)}
+    except (ImportError, errors.MoorageError) as error:
+        return {"failed": str(error)}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"io_uring": io_uring, "rdma": rdma, "memfd": memfd}[sys.argv[1]]()))
+    probes: dict[str, Any] = {"io_uring": io_uring, "memfd": memfd, "rdma": rdma, "registering": registering}
+    print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

@@ -10,6 +10,7 @@
 #undef ibv_get_device_list
 #undef ibv_query_port
 #undef ibv_reg_mr
+#undef ibv_reg_mr_iova
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,18 +18,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
+enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096, SGES = 16 };
 
 // Settings. A fault that counts is taken once for each unit; an errno stays until it is taken back.
 #define SETTINGS(X)                                                                                                        \
 	X(devices, DEVICES) X(list_errno, 0) X(port_state, IBV_PORT_ACTIVE) X(link_layer, IBV_LINK_LAYER_ETHERNET)             \
 	X(gid_errno, 0) X(gid_type, IBV_GID_TYPE_ROCE_V2) X(gids, 1) X(bad_gid, 0)                                                                     \
-	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16)                  \
+	X(max_qp_wr, 1024) X(max_cqe, 4096) X(max_message, 1 << 30) X(max_mr_size, 1L << 40) X(max_reads, 16) X(max_sge, 4)                  \
 	X(open_errno, 0) X(pd_errno, 0) X(channel_errno, 0) X(cq_errno, 0) X(qp_errno, 0)                                     \
-	X(reg_errno, 0) X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
+	X(reg_errno, 0) X(reg_after, 0) /* this one fails, and those after it do not */ X(dereg_errno, 0) X(destroy_qp_errno, 0) X(modify_errno, 0) X(modify_state, 0)                        \
 	X(post_errno, 0)   /* post_send fails with it ... */                                                                  \
 	X(post_after, 0)   /* ... after accepting so many requests */                                                         \
 	X(delay_us, 0)     /* completions come so much later */                                                               \
@@ -41,7 +43,7 @@ enum { DEVICES = 2, QPS = 256, MRS = 4096, DEPTH = 4096 };
 
 // Counters, read by fake_get().
 #define COUNTERS(X)                                                                                                        \
-	X(live_contexts) X(live_pds) X(live_mrs) X(live_channels) X(live_cqs) X(live_qps)                                      \
+	X(live_contexts) X(live_pds) X(live_mrs) X(renamed) X(live_channels) X(live_cqs) X(live_qps)                                      \
 	X(registrations) X(polls) X(notifies) X(posts) X(requests) X(signaled)                                                \
 	X(overflows)      /* completions for which a queue had no room */                                                     \
 	X(sq_overflows)   /* requests beyond the depth that was granted */                                                    \
@@ -55,8 +57,10 @@ static struct { SETTINGS(FIELD) } set;
 static struct { COUNTERS(FIELD) } count;
 
 struct request {
-	uint64_t id, local, remote, due;
-	uint32_t length, lkey, rkey;
+	uint64_t id, remote, due;
+	struct ibv_sge to[SGES];
+	int targets;
+	uint32_t length, rkey;
 	int signaled, dropped, opcode;
 };
 
@@ -88,11 +92,12 @@ struct qp {
 	unsigned head, tail, depth;
 	uint32_t access, dest;
 	union ibv_gid dgid;
-	int events;
+	int events, sges;
 };
 
 struct mr {
-	struct ibv_mr mr;
+	struct ibv_mr mr;  // addr is the one by which the device knows it
+	char *pinned;      // where the stand-in finds its bytes
 	uint32_t access;
 };
 
@@ -190,10 +195,13 @@ static int execute(struct qp *q, struct request *r) {
 		return IBV_WC_LOC_QP_OP_ERR;
 	if (r->length > set.max_message)
 		return IBV_WC_LOC_LEN_ERR;
-	struct mr *local = by_key(r->lkey), *remote = by_key(r->rkey);
-	if (!local || local->mr.pd != q->qp.pd || !covers(local, r->local, r->length) ||
-	    !(local->access & IBV_ACCESS_LOCAL_WRITE))
-		return IBV_WC_LOC_PROT_ERR;
+	struct mr *remote = by_key(r->rkey);
+	for (int i = 0; i < r->targets; i++) {
+		struct mr *local = by_key(r->to[i].lkey);
+		if (!local || local->mr.pd != q->qp.pd || !covers(local, r->to[i].addr, r->to[i].length) ||
+		    !(local->access & IBV_ACCESS_LOCAL_WRITE))
+			return IBV_WC_LOC_PROT_ERR;
+	}
 	struct qp *peer = peer_of(q);
 	if (!peer)
 		return IBV_WC_RETRY_EXC_ERR;
@@ -202,7 +210,11 @@ static int execute(struct qp *q, struct request *r) {
 		to_error(peer);
 		return IBV_WC_REM_ACCESS_ERR;
 	}
-	memcpy((void *)r->local, (void *)r->remote, r->length);
+	const char *from = remote->pinned + (r->remote - (uint64_t)remote->mr.addr);
+	for (int i = 0; i < r->targets; from += r->to[i++].length) {
+		struct mr *local = by_key(r->to[i].lkey);
+		memcpy(local->pinned + (r->to[i].addr - (uint64_t)local->mr.addr), from, r->to[i].length);
+	}
 	return IBV_WC_SUCCESS;
 }
 
@@ -264,6 +276,8 @@ static int post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_sen
 				result = EIO;
 			} else if (q->qp.state != IBV_QPS_RTS && q->qp.state != IBV_QPS_ERR) {
 				result = EINVAL;
+			} else if (wr->num_sge < 1 || wr->num_sge > q->sges) {
+				result = EINVAL;
 			} else if (q->head - q->tail >= q->depth) {
 				count.sq_overflows++;
 				result = ENOMEM;
@@ -275,9 +289,19 @@ static int post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_sen
 			count.requests++;
 			count.signaled += (wr->send_flags & IBV_SEND_SIGNALED) != 0;
 			struct request *r = &q->ring[q->head++ % DEPTH];
-			*r = (struct request){wr->wr_id, wr->sg_list[0].addr, wr->wr.rdma.remote_addr, now + (uint64_t)set.delay_us,
-				wr->sg_list[0].length, wr->sg_list[0].lkey, wr->wr.rdma.rkey,
-				(wr->send_flags & IBV_SEND_SIGNALED) != 0, set.drop > 0, (int)wr->opcode};
+			r->id = wr->wr_id;
+			r->remote = wr->wr.rdma.remote_addr;
+			r->due = now + (uint64_t)set.delay_us;
+			r->targets = wr->num_sge;
+			r->rkey = wr->wr.rdma.rkey;
+			r->signaled = (wr->send_flags & IBV_SEND_SIGNALED) != 0;
+			r->dropped = set.drop > 0;
+			r->opcode = (int)wr->opcode;
+			r->length = 0;
+			for (int i = 0; i < wr->num_sge; i++) {
+				r->to[i] = wr->sg_list[i];
+				r->length += wr->sg_list[i].length;
+			}
 			if (set.drop > 0)
 				set.drop--;
 		}
@@ -335,6 +359,10 @@ struct ibv_device **ibv_get_device_list(int *n) {
 
 void ibv_free_device_list(struct ibv_device **list) { free(list); }
 
+const char *ibv_get_device_name(struct ibv_device *d) { return d->name; }
+
+const char *ibv_wc_status_str(enum ibv_wc_status status) { return status ? "failed" : "success"; }
+
 struct ibv_context *ibv_open_device(struct ibv_device *d) {
 	FAIL_IF(open_errno)
 	struct context *c = calloc(1, sizeof *c);
@@ -387,7 +415,8 @@ int ibv_query_device(struct ibv_context *context, struct ibv_device_attr *a) {
 	a->max_mr_size = (uint64_t)set.max_mr_size;
 	a->max_qp = QPS;
 	a->max_qp_wr = (int)set.max_qp_wr;
-	a->max_sge = a->max_sge_rd = 1;
+	a->max_sge = SGES;
+	a->max_sge_rd = (int)set.max_sge;
 	a->max_cq = 64;
 	a->max_cqe = (int)set.max_cqe;
 	a->max_mr = MRS;
@@ -460,14 +489,19 @@ int ibv_dealloc_pd(struct ibv_pd *pd) {
 	return busy;
 }
 
-struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access) {
+static struct ibv_mr *make_mr(struct ibv_pd *pd, void *pinned, size_t length, void *addr, int access) {
 	FAIL_IF(reg_errno)
+	if (set.reg_after && --set.reg_after == 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
 	struct mr *m = calloc(1, sizeof *m);
 	int at = -1;
 	m->mr.context = pd->context;
 	m->mr.pd = pd;
 	m->mr.addr = addr;
 	m->mr.length = length;
+	m->pinned = pinned;
 	m->access = (uint32_t)access;
 	LOCKED {
 		for (int i = 0; i < MRS && at < 0; i++)
@@ -490,7 +524,29 @@ struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int acce
 	return &m->mr;
 }
 
+struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access) {
+	return make_mr(pd, addr, length, addr, access);
+}
+
+// The mapping at addr may go behind the call, the pages not: a second mapping of the same pages, which must be shared, stands
+// for what a device pins.
+struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access) {
+	void *again = mremap(addr, 0, length, MREMAP_MAYMOVE);
+	if (again == MAP_FAILED)
+		return NULL;
+	struct ibv_mr *m = make_mr(pd, again, length, (void *)iova, access);
+	if (!m) {
+		int reason = errno;
+		munmap(again, length);
+		errno = reason;
+		return NULL;
+	}
+	LOCKED { count.renamed++; }
+	return m;
+}
+
 int ibv_dereg_mr(struct ibv_mr *mr) {
+	struct mr *m = (struct mr *)mr;
 	if (set.dereg_errno)
 		return (int)set.dereg_errno;
 	LOCKED {
@@ -498,6 +554,8 @@ int ibv_dereg_mr(struct ibv_mr *mr) {
 		count.live_mrs--;
 		((struct pd *)mr->pd)->users--;
 	}
+	if (m->pinned != (char *)mr->addr)
+		munmap(m->pinned, mr->length);
 	free(mr);
 	return 0;
 }
@@ -591,7 +649,7 @@ void ibv_ack_cq_events(struct ibv_cq *cq, unsigned n) {
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a) {
 	FAIL_IF(qp_errno)
 	if (a->qp_type != IBV_QPT_RC || a->cap.max_send_wr > set.max_qp_wr || a->cap.max_send_wr > DEPTH ||
-	    a->cap.max_send_sge != 1 || !a->send_cq || !a->recv_cq) {
+	    a->cap.max_send_sge < 1 || a->cap.max_send_sge > set.max_sge || !a->send_cq || !a->recv_cq) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -604,6 +662,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a) {
 	q->qp.recv_cq = a->recv_cq;
 	q->qp.qp_type = IBV_QPT_RC;
 	q->depth = a->cap.max_send_wr;
+	q->sges = (int)a->cap.max_send_sge;
 	LOCKED {
 		for (int tries = 0; tries < QPS && at < 0; tries++) {
 			q->qp.qp_num = ++numbers;
@@ -772,4 +831,13 @@ void fake_event(int device, int type) {
 	}
 }
 
-__attribute__((constructor)) static void start(void) { fake_reset(); }
+// From outside of the process: FAKE_VERBS="devices=0 open_errno=13".
+__attribute__((constructor)) static void start(void) {
+	fake_reset();
+	const char *given = getenv("FAKE_VERBS");
+	char name[64];
+	long to;
+	for (int used; given && sscanf(given, " %63[^=]=%ld%n", name, &to, &used) == 2; given += used)
+		if (!fake_set(name, to))
+			abort();
+}

@@ -225,6 +225,9 @@ enum {
 	IBV_GID_TYPE_IB = 0,
 	IBV_GID_TYPE_ROCE_V1 = 1,
 	IBV_GID_TYPE_ROCE_V2 = 2,
+};
+
+enum ibv_wc_status {
 	IBV_WC_SUCCESS = 0,
 	IBV_WC_LOC_LEN_ERR = 1,
 	IBV_WC_LOC_QP_OP_ERR = 2,
@@ -238,6 +241,9 @@ enum {
 	IBV_WC_RNR_RETRY_EXC_ERR = 13,
 	IBV_WC_FATAL_ERR = 19,
 	IBV_WC_GENERAL_ERR = 21,
+};
+
+enum {
 	IBV_WC_RDMA_READ = 2,
 	IBV_EVENT_CQ_ERR = 0,
 	IBV_EVENT_QP_FATAL = 1,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 REUSE = (1, 2, 10, 100)
 BOUND = "Lower bound: kernel pinning only; a network card adds its own cost."
+SOFTWARE = "is a software device: kernel pinning only; a network card adds its own cost."
+EMULATED = "An emulated processor, which slows copying far more than registering: no time here is that of a machine."
 
 
 @dataclass
@@ -31,6 +33,12 @@ class Row:
 
 @dataclass
 class Measured:
+    device: str | None = None
+    """The card; None: the kernel's part alone."""
+    software: bool = False
+    """There is no hardware behind the device."""
+    emulated: bool = False
+    """The processor is emulated, which slows copying down far more than registering."""
     rows: list[Row] = field(default_factory=list)
     by_ranges: list[tuple[int, float]] = field(default_factory=list)
     """Ranges registered before -> nanoseconds of one more, of 64 KiB."""
@@ -44,6 +52,17 @@ class Measured:
 
     def of(self, kind: str) -> list[Row]:
         return sorted((row for row in self.rows if row.kind == kind), key=lambda row: row.size)
+
+    def caveats(self) -> list[str]:
+        """Why nothing follows for a single transfer; empty when something does."""
+        lines = []
+        if self.device is None:
+            lines.append(BOUND)
+        elif self.software:
+            lines.append(f"{self.device} {SOFTWARE}")
+        if self.emulated:
+            lines.append(EMULATED)
+        return lines
 
     def kinds(self) -> list[str]:
         return list(dict.fromkeys(row.kind for row in self.rows))

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from typing import Callable
 
 from .. import machine
-from . import memory, ring
+from . import memory
 from .figures import Measured, Row
+from .pinning import Change, NoPinning, Pinner, Table
 
 _FEWEST, _MOST = 3, 400
 _SLAB = 64 << 20
@@ -32,12 +33,12 @@ def _faults() -> int:
 
 
 class Measure:
-    def __init__(self, seconds: float, table: ring.Ring, note: Callable[[str], None]) -> None:
+    def __init__(self, seconds: float, pinner: Pinner, note: Callable[[str], None]) -> None:
         self.seconds = seconds
-        self._ring = table
+        self._pinner = pinner
         self._note = note
         self.measured = Measured()
-        self.measured.call = statistics.median(_timed(ring.nothing) for _ in range(1000))
+        self.measured.call = statistics.median(_timed(pinner.nothing) for _ in range(1000))
 
     def _rounds(self, one: Callable[[], Sequence[float]]) -> list[float]:
         """The median of each figure of `one`, over as many rounds as there is time for."""
@@ -52,31 +53,35 @@ class Measure:
     # ---- sizes ----
 
     def sizes(self, sizes: Sequence[int]) -> None:
+        with self._pinner.table() as table:
+            self._sizes(sizes, table)
+
+    def _sizes(self, sizes: Sequence[int], table: Table) -> None:
         for kind in memory.KINDS:
             for size in sizes:
                 if 3 * size > machine.available_memory():
                     self.measured.missing.append(f"{kind}: {size} bytes: not enough memory is free")
                     break
                 try:
-                    self.measured.rows.append(self._row(kind, size))
+                    self.measured.rows.append(self._row(kind, size, table))
                 except memory.Lacking as error:
                     self.measured.missing.append(str(error))
                     break
 
-    def _row(self, kind: str, size: int) -> Row:
+    def _row(self, kind: str, size: int, table: Table) -> Row:
         self._note(f"{kind}, {size >> 10} KiB")
         with memory.area(kind, size, touched=True) as one, memory.area(kind, size, touched=True) as other:
             if kind == memory.THP and not memory.has_huge_pages(one):
                 raise memory.Lacking(
                     "THP: the kernel gave small pages; see /sys/kernel/mm/transparent_hugepage/enabled"
                 )
-            pin, unpin = self._ring.change(0, one.address, size), self._ring.emptying(0)
+            pin, unpin = table.change(0, one.address, size), table.emptying(0)
             pinned, unpinned = self._rounds(lambda: (self._net(pin), self._net(unpin)))
             (warm,) = self._rounds(lambda: (_timed(lambda: ctypes.memmove(other.address, one.address, size)),))
             fresh, faults = self._rounds(
                 lambda: self._fresh(kind, size, lambda to: ctypes.memmove(to, one.address, size))
             )
-        untouched, faults_untouched = self._rounds(lambda: self._untouched(kind, size))
+        untouched, faults_untouched = self._rounds(lambda: self._untouched(kind, size, table))
         (touch, _) = self._rounds(lambda: self._fresh(kind, size, lambda to: ctypes.memset(to, 1, size)))
         return Row(kind, size, pinned, unpinned, untouched, faults_untouched, touch, warm, fresh, faults)
 
@@ -85,33 +90,33 @@ class Measure:
             before = _faults()
             return _timed(lambda: write(to.address)), _faults() - before
 
-    def _untouched(self, kind: str, size: int) -> tuple[float, float]:
+    def _untouched(self, kind: str, size: int, table: Table) -> tuple[float, float]:
         with memory.area(kind, size, touched=False) as one:
-            pin, before = self._ring.change(0, one.address, size), _faults()
+            pin, before = table.change(0, one.address, size), _faults()
             took, faults = self._net(pin), _faults() - before
-            self._ring.emptying(0)()
+            table.emptying(0)()
             return took, faults
 
     # ---- ranges, threads, opening ----
 
     def ranges(self, counts: Sequence[int]) -> None:
         """One range more, with so many registered before."""
-        with memory.area(memory.SMALL, _RANGE, touched=True) as one, ExitStack() as last:
+        with memory.area(memory.SMALL, _RANGE, touched=True) as one, self._pinner.table() as table, ExitStack() as last:
             done = 0
             for count in counts:
                 self._note(f"{count} ranges registered before")
                 for slot in range(done, count):
-                    self._ring.change(slot, one.address, _RANGE)()
-                    last.callback(self._ring.emptying(slot))
+                    table.change(slot, one.address, _RANGE)()
+                    last.callback(table.emptying(slot))
                 done = max(done, count)
-                self.measured.by_ranges.append((count, self._one_more(done, one)))
+                self.measured.by_ranges.append((count, self._one_more(table, done, one)))
 
-    def _one_more(self, slot: int, one: memory.Area) -> float:
-        pin, unpin = self._ring.change(slot, one.address, one.size), self._ring.emptying(slot)
+    def _one_more(self, table: Table, slot: int, one: memory.Area) -> float:
+        pin, unpin = table.change(slot, one.address, one.size), table.emptying(slot)
         return self._rounds(lambda: (self._net(pin), self._net(unpin)))[0]
 
     def threads(self, counts: Sequence[int]) -> None:
-        """So many threads at once, each with a table of its own, as each card has one."""
+        """So many threads at once: with one card, or each with a table of its own in the kernel."""
         alone = 0.0
         for count in counts:
             self._note(f"{count} threads at once")
@@ -125,7 +130,7 @@ class Measure:
 
         def work(i: int) -> None:
             try:
-                with ring.Ring() as table, memory.area(memory.SMALL, _PIECE, touched=True) as one:
+                with self._pinner.table() as table, memory.area(memory.SMALL, _PIECE, touched=True) as one:
                     pin, unpin = table.change(0, one.address, _PIECE), table.emptying(0)
                     start.wait()
                     end = time.monotonic() + self.seconds
@@ -143,7 +148,7 @@ class Measure:
         for thread in running:
             thread.join()
         if failed:
-            raise ring.NoPinning(f"{count} threads: {failed[0]}")
+            raise NoPinning(f"{count} threads: {failed[0]}")
         return sum(done) / self.seconds
 
     def opening(self, size: int) -> None:
@@ -155,26 +160,30 @@ class Measure:
             (f"untouched, {many} threads", False, many),
         ):
             self._note(f"opening: {how}")
-            with memory.area(memory.MEMFD, size, touched=touched) as one, ring.Ring() as table:
+            with memory.area(memory.MEMFD, size, touched=touched) as one, self._pinner.table() as table:
                 starts = enumerate(range(0, size, _SLAB))
                 slabs = [table.change(i, one.address + at, min(_SLAB, size - at)) for i, at in starts]
                 took = _spread(slabs, count)
             self.measured.opening.append((how, took / 1e9 / (size / (1 << 30))))
 
 
-def _spread(calls: list[ring.Change], threads: int) -> int:
+def _spread(calls: Sequence[Change], threads: int) -> int:
     """Nanoseconds of all calls. The touching is spread over threads; into a table the kernel lets one at a time."""
     waiting = list(calls)
+    failed: list[NoPinning] = []
 
     def work() -> None:
-        while True:
+        while not failed:
             try:
                 call = waiting.pop()
             except IndexError:
                 return
             if threads > 1:  # as the store does; where the kernel cannot, pinning does it
-                ring.populate(call.address, call.size)
-            call()
+                memory.populate(call.address, call.size)
+            try:
+                call()
+            except NoPinning as error:
+                failed.append(error)
 
     running = [threading.Thread(target=work) for _ in range(threads)]
     begin = _clock()
@@ -182,4 +191,7 @@ def _spread(calls: list[ring.Change], threads: int) -> int:
         thread.start()
     for thread in running:
         thread.join()
-    return _clock() - begin
+    took = _clock() - begin
+    if failed:
+        raise failed[0]
+    return took

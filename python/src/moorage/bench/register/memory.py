@@ -52,6 +52,11 @@ class Area:
             remedy = "; raise /proc/sys/vm/nr_hugepages" if kind == HUGETLB else ""
             raise Lacking(f"{kind}: {size} bytes: {error.strerror}{remedy}") from None
 
+    def view(self) -> memoryview:
+        """All of it; to be released before `close`."""
+        start = self.address - ctypes.addressof(self._bytes)
+        return memoryview(self._memory)[start : start + self.size]
+
     def touch(self) -> None:
         ctypes.memset(self.address, 1, self.size)
 
@@ -83,3 +88,8 @@ def has_huge_pages(one: Area) -> bool:
             elif ours and words[0] == "AnonHugePages:":
                 return int(words[1]) > 0
     return False
+
+
+def populate(address: int, size: int) -> None:
+    """Has the kernel fill the pages of a range (MADV_POPULATE_WRITE), if it can."""
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_int(23))

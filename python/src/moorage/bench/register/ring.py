@@ -6,6 +6,8 @@ import ctypes
 import os
 from ctypes import byref, c_int, c_long, c_size_t, c_uint32, c_uint64, c_void_p
 
+from .pinning import NoPinning
+
 _SETUP, _REGISTER = 425, 427  # system calls, the same number on all machines
 _BUFFERS2, _BUFFERS_UPDATE, _SPARSE = 15, 16, 1
 _PARAMS = 120
@@ -14,8 +16,17 @@ LONGEST = 1 << 30
 """Bytes of one buffer at most."""
 
 
-class NoPinning(Exception):
-    """This kernel, or what it runs in, does not let us pin; the text says what was tried."""
+class Kernel:
+    """Pinning without a card."""
+
+    how = "io_uring registered buffers, no device"
+    longest = LONGEST
+
+    def table(self) -> Ring:
+        return Ring()
+
+    def nothing(self) -> None:
+        _syscall(c_long(_REGISTER), c_int(-1), c_uint32(_BUFFERS_UPDATE), None, c_uint32(0))
 
 
 class _Table(ctypes.Structure):
@@ -33,8 +44,7 @@ class Vector(ctypes.Structure):
     _fields_ = [("base", c_void_p), ("size", c_size_t)]
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = c_long
 
 
@@ -106,13 +116,3 @@ class Change:
             raise NoPinning(
                 f"pinning {self._vector.size} bytes: {os.strerror(error)} (RLIMIT_MEMLOCK, ulimit -l, may be too low)"
             )
-
-
-def populate(address: int, size: int) -> None:
-    """Has the kernel fill the pages of a range (MADV_POPULATE_WRITE), if it can."""
-    _libc.madvise(c_void_p(address), c_size_t(size), c_int(23))
-
-
-def nothing() -> None:
-    """The cheapest call that goes the same way."""
-    _syscall(c_long(_REGISTER), c_int(-1), c_uint32(_BUFFERS_UPDATE), None, c_uint32(0))

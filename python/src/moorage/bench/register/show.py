@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..report import Table, duration, size
-from .figures import BOUND, REUSE, BreakEven, Measured, Row, break_even, slope
+from .figures import REUSE, BreakEven, Measured, Row, break_even, slope
 
 _COLUMNS = (
     "memory", "size", "pin", "unpin", "pin untouched", "faults", "touch", "copy warm", "copy fresh", "faults",
@@ -62,7 +62,8 @@ def _even(one: BreakEven) -> str:
 
 def conclusion(measured: Measured) -> list[str]:
     """Sentences. From pinning alone nothing follows for a single transfer: what a card adds is not in it."""
-    lines = [BOUND]
+    lines = measured.caveats()
+    told = not lines
     for kind in measured.kinds():
         rows = measured.of(kind)
         last = rows[-1]
@@ -83,11 +84,33 @@ def conclusion(measured: Measured) -> list[str]:
     if len(measured.by_ranges) > 1:
         (few, first), (many, last_ns) = measured.by_ranges[0], measured.by_ranges[-1]
         lines.append(f"With {many} ranges registered before, one more costs {last_ns / first:.2f} x that with {few}.")
-    lines.append(
-        "Whether to register for a single transfer cannot be told from this. Copy what is small or used once; register "
-        "what is used again and again, once, and keep it registered."
-    )
+    lines.extend(_advice(measured) if told else _CANNOT_BE_TOLD)
     return lines
+
+
+_CANNOT_BE_TOLD = (
+    "Whether to register for a single transfer cannot be told from this. Copy what is small or used once; register "
+    "what is used again and again, once, and keep it registered.",
+)
+
+
+def _advice(measured: Measured) -> Iterator[str]:
+    """With a card's own cost in the figures."""
+    for kind in measured.kinds():
+        once, often = (break_even(measured.of(kind), uses) for uses in (1, 10))
+        if once.size is None:
+            yield f"{kind}: never register for a single transfer: copying costs less at every size that was measured."
+        else:
+            yield (
+                f"{kind}, touched before: {_from(once)}, registering on the fly for a single transfer costs less than "
+                "copying."
+            )
+        if often.size is not None:
+            yield f"{kind}: registered once and used ten times, it pays {_from(often)}."
+
+
+def _from(one: BreakEven) -> str:
+    return "at every size that was measured" if one.kept else f"from {size(one.size or 0)} on"
 
 
 def write_json(path: str, facts: dict[str, Any], measured: Measured) -> None:
@@ -135,6 +158,6 @@ def write_plot(path: str, measured: Measured) -> None:
         panel.yaxis.set_major_formatter(lambda t, _: duration(t))
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
-    figure.suptitle(BOUND, fontsize="small")
+    figure.suptitle(" ".join(measured.caveats()) or measured.device, fontsize="small")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -1,0 +1,53 @@
+"""A folder that is ours alone: nothing else in the directory is looked at, changed or removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+
+from ...errors import InvalidArgumentError
+
+_SYSTEM = ("/etc", "/bin", "/sbin", "/usr/bin", "/usr/sbin", "/boot", "/sys", "/proc", "/dev", "/run")
+_MEMORY = "/dev/shm"
+
+
+def directory(path: str | None) -> str:
+    """--cache-dir, made if its parent is there; the system's own directories are refused."""
+    if path is None:
+        return tempfile.gettempdir()
+    real = os.path.realpath(path)
+    for one in _SYSTEM:
+        if (real == one or real.startswith(one + "/")) and not (real + "/").startswith(_MEMORY + "/"):
+            raise InvalidArgumentError(f"--cache-dir {path}: nothing is written below {one}")
+    if real == "/":
+        raise InvalidArgumentError("--cache-dir: not the root directory itself")
+    try:
+        if not os.path.isdir(real):
+            os.mkdir(real)
+    except OSError as error:
+        raise InvalidArgumentError(f"--cache-dir {path}: {error.strerror}") from None
+    if not os.access(real, os.W_OK | os.X_OK):
+        raise InvalidArgumentError(f"--cache-dir {path} cannot be written to")
+    return real
+
+
+@contextlib.contextmanager
+def folder(parent: str) -> Iterator[str]:
+    """A new one, removed however this ends, SIGTERM included."""
+    made = tempfile.mkdtemp(prefix="moorage-kv-", dir=parent)
+    before = signal.getsignal(signal.SIGTERM)
+    ours = before is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    try:
+        if ours:
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        if ours:
+            signal.signal(signal.SIGTERM, before)
