@@ -173,8 +173,6 @@ step_fetch() {
 	done
 }
 
-PERFORMANCE=tests/python/test_performance.py
-
 # run_pytest full|quick ROUTE ARGS... A view that a test leaves behind fails all later ones, each after a while.
 run_pytest() {
 	local python route=$2
@@ -185,18 +183,14 @@ run_pytest() {
 }
 
 # pytest full|quick ROUTE: all but what compares times, which runs alone.
-step_pytest() { run_pytest "$1" "$2" "--ignore=$PERFORMANCE" tests/python; }
+step_pytest() { run_pytest "$1" "$2" -m 'not performance' tests/python; }
 
 # performance full|quick ROUTE
 step_performance() {
-	if [ ! -e "$PERFORMANCE" ]; then
-		echo "skip: there is no $PERFORMANCE"
-		return $SKIPPED
-	fi
 	local status=0
-	run_pytest "$1" "$2" "$PERFORMANCE" || status=$?
+	run_pytest "$1" "$2" -m performance tests/python/test_performance.py tests/python/test_kv_figures.py || status=$?
 	if [ $status -eq 5 ]; then # pytest ran none
-		echo "skip: $PERFORMANCE has no test for these packages"
+		echo 'skip: no test compares times with these packages'
 		return $SKIPPED
 	fi
 	return $status

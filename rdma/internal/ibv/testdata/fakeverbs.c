@@ -74,10 +74,14 @@ struct context {
 	int index, dead, events[2], users;
 };
 
+/* All are on a list: who has one may be out of sight of a leak checker. They are counted. */
 struct pd {
 	struct ibv_pd pd;
 	int users;
+	struct pd *next;
 };
+
+static struct pd *pds;
 
 struct cq {
 	struct ibv_cq cq;
@@ -474,6 +478,8 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *context) {
 	LOCKED {
 		count.live_pds++;
 		((struct context *)context)->users++;
+		p->next = pds;
+		pds = p;
 	}
 	return &p->pd;
 }
@@ -483,6 +489,10 @@ int ibv_dealloc_pd(struct ibv_pd *pd) {
 	LOCKED if (!(busy = in_use(((struct pd *)pd)->users))) {
 		count.live_pds--;
 		((struct context *)pd->context)->users--;
+		struct pd **at = &pds;
+		while (*at != (struct pd *)pd)
+			at = &(*at)->next;
+		*at = (*at)->next;
 	}
 	if (!busy)
 		free(pd);
