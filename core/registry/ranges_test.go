@@ -214,7 +214,7 @@ func TestLookupHardlyGrows(t *testing.T) {
 	require.True(t, onceOf(5, func() bool {
 		few, many := change(500), change(100_000)
 		t.Logf("insert and remove: %v among 500 ranges, %v among 100 000", few, many)
-		return many < 30*few
+		return many < 20*few
 	}))
 }
 

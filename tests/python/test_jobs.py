@@ -627,7 +627,7 @@ def test_another_coroutine_keeps_running_with_64_outstanding(store):
             f"probed five times: the processors are so busy that most jobs ended while they were submitted {tries}"
         )
     # A loop that each of them stopped until it is done would come round a few times for each.
-    assert max(judged) > 3 * 64
+    assert max(judged) > 5 * 64
 
 
 def test_a_task_that_is_cancelled_waits_for_the_acknowledgement(store):

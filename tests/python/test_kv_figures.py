@@ -245,7 +245,7 @@ def test_the_store_costs_a_quarter_of_two_copies(monkeypatch: pytest.MonkeyPatch
         pytest.skip("probed /var/tmp, the home and this folder: none lies on a block device")
     monkeypatch.setattr(bystander, "_ALONE", 0.02)
     best = (9.9, 9.9)
-    for _ in range(5):
+    for _ in range(10):
         with tempfile.TemporaryDirectory(dir=parent) as made:
             words = ["--compare-threads", "1", "--trials", "1", "--scale", "0.35", "--decode-only"]
             words += ["--disable-prefix-caching", "--compare-gib", "0.1"]
@@ -255,7 +255,7 @@ def test_the_store_costs_a_quarter_of_two_copies(monkeypatch: pytest.MonkeyPatch
         row = rows[ours.Ours.title]
         share = row["host"]["sum"] / row["total"]["sum"]
         best = min(best, (row["against"]["cpu_per_gib"]["ratio"], share))
-        if best[0] <= 0.3 and best[1] < 0.06:  # the aims are 0.25 and 0.05
+        if best[0] <= 0.25 and best[1] < 0.05:
             return
     raise AssertionError(best)
 

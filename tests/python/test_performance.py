@@ -1,6 +1,6 @@
 """What the package promises about cost, as ratios to the least it could cost, both taken in turns.
 
-Machines are shared: a ratio that is too high is taken again, up to ten times, and the best counts. What needs two
+Machines are shared: a ratio that is too high is taken again, up to thirty times, and the best counts. What needs two
 cores is only judged when a probe before and after it says that the second one is free. Absolute figures are for
 `moorage bench`, which also has the tighter aims.
 """
@@ -22,7 +22,7 @@ from moorage.bench.timing import Comparison, Statement, compare
 pytestmark = pytest.mark.performance
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-TRIES = 10
+TRIES = 30
 SECONDS = 0.3
 
 BUILTIN = _lib.wanted_route() == "builtin" and _lib.load().builtin
@@ -40,7 +40,7 @@ def one_thread() -> object:
 
 
 def best(measure: Callable[[], float], limit: float) -> float:
-    """The first figure within the limit, or the lowest of ten: the machine is shared."""
+    """The first figure within the limit, or the lowest of thirty: the machine is shared."""
     figures: list[float] = []
     while len(figures) < TRIES and (not figures or figures[-1] > limit):
         figures.append(measure())
@@ -119,15 +119,13 @@ def test_batch_of_128_beside_128_imports() -> None:
 
 
 def test_window_of_1GiB_costs_what_64KiB_cost() -> None:
-    limit = 1.5  # 1.3 is the aim
-    assert best(lambda: flatness("get_tensor cow", GIB, 64 * KIB), limit) <= limit
+    assert best(lambda: flatness("get_tensor cow", GIB, 64 * KIB), 1.3) <= 1.3
 
 
 @only_builtin
 @pytest.mark.parametrize("size", [64 * KIB, GIB], ids=["64KiB", "1GiB"])
 def test_window_beside_mmap_and_munmap(size: int) -> None:
-    limit = 2.2  # 2 is the aim
-    assert best(lambda: measured("get_tensor cow", size).ratio, limit) <= limit
+    assert best(lambda: measured("get_tensor cow", size).ratio, 2) <= 2
 
 
 # ---- putting ----
@@ -135,16 +133,13 @@ def test_window_beside_mmap_and_munmap(size: int) -> None:
 
 @only_builtin
 def test_put_of_1MiB_beside_memcpy() -> None:
-    limit = 1 / 0.85  # 1 / 0.9 is the aim, which the benchmark judges; the figure lies about there
-    assert best(lambda: measured("put_tensor", MIB).ratio, limit) <= limit
+    assert best(lambda: measured("put_tensor", MIB).ratio, 1 / 0.9) <= 1 / 0.9
 
 
 @pytest.mark.parametrize(
-    ("size", "aim"), [(4 * MIB, 1.5), (16 * MIB, 1.5), (64 * MIB, 1.15)], ids=["4MiB", "16MiB", "64MiB"]
+    ("size", "faster"), [(4 * MIB, 1.5), (16 * MIB, 1.5), (64 * MIB, 1.15)], ids=["4MiB", "16MiB", "64MiB"]
 )
-def test_put_on_two_cores_beside_memcpy_on_one(size: int, aim: float) -> None:
-    """The benchmark judges the aim. Here others may come between at any moment, also between the probes."""
-    faster = 0.75 * aim
+def test_put_on_two_cores_beside_memcpy_on_one(size: int, faster: float) -> None:
     busy: list[float] = []
     judged: list[float] = []
     while len(busy) < TRIES and len(judged) < TRIES:
@@ -169,8 +164,7 @@ def test_adopt_copies_nothing_and_costs_a_fifth_of_a_copy() -> None:
         found.append(measured("adopt", 64 * MIB))
         return found[-1].ratio
 
-    limit = 0.3  # 0.2 is the aim
-    assert best(ratio, limit) <= limit
+    assert best(ratio, 0.2) <= 0.2
     assert found[-1].case.copied == 0
 
 
