@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"moorage/core/arena/cell"
 	"moorage/core/index"
+	"moorage/internal/leak"
 )
 
 // TestMain fails when the tests have left a region, a mapping of the index, a descriptor or a goroutine.
@@ -23,19 +23,7 @@ func TestMain(m *testing.M) {
 		victim()
 		return
 	}
-	code := m.Run()
-	for wait := time.Millisecond; code == 0; wait *= 2 {
-		left := leftovers()
-		if left == "" {
-			break
-		}
-		if wait > 2*time.Second {
-			fmt.Fprint(os.Stderr, "left behind: ", left, "\n")
-			code = 1
-		}
-		time.Sleep(wait)
-	}
-	os.Exit(code)
+	os.Exit(leak.Run(m, leftovers))
 }
 
 // leftovers names what is still there though every store was closed and every view released. The watcher of a host lives
@@ -47,20 +35,8 @@ func leftovers() (left string) {
 	if n := index.Live(); n > 0 {
 		left += fmt.Sprintf("%d mappings of the index; ", n)
 	}
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.Contains(to, "memfd:") {
-			left += "descriptor of " + to + "; "
-		}
-	}
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, g := range strings.Split(string(stacks), "\n\n")[1:] {
-		if strings.Contains(g, "moorage/core") && !strings.Contains(g, "core.(*Host).watch") {
-			left += g + "; "
-		}
-	}
-	return left
+	left += leak.Descriptors(func(to string) bool { return strings.Contains(to, "memfd:") || strings.Contains(to, "io_uring") })
+	return left + leak.Goroutines("moorage/core", "core.(*Host).watch")
 }
 
 func leftRegions() int {

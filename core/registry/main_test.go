@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"moorage/internal/leak"
 )
 
 // live is how many regions of fake devices are registered.
@@ -20,19 +21,7 @@ var live atomic.Int64
 
 // TestMain fails when the tests have left a registration, locked memory, or a goroutine.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	for wait := time.Millisecond; code == 0; wait *= 2 {
-		left := leftovers()
-		if left == "" {
-			break
-		}
-		if wait > time.Second {
-			fmt.Fprint(os.Stderr, "left behind: ", left, "\n")
-			code = 1
-		}
-		time.Sleep(wait)
-	}
-	os.Exit(code)
+	os.Exit(leak.Run(m, leftovers))
 }
 
 func leftovers() (left string) {
@@ -42,14 +31,7 @@ func leftovers() (left string) {
 	if locked, _ := memoryHeld(); locked != 0 {
 		left += fmt.Sprintf("%d bytes of locked memory; ", locked)
 	}
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, g := range strings.Split(string(stacks), "\n\n")[1:] {
-		if strings.Contains(g, "moorage/core") {
-			left += g + "; "
-		}
-	}
-	return left
+	return left + leak.Goroutines("moorage/core")
 }
 
 // card is a device that pins nothing and remembers everything.

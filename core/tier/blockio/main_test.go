@@ -6,32 +6,19 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"moorage/core/tier/uring"
+	"moorage/internal/leak"
 )
 
 // TestMain fails when the tests have left a ring, a mapping of one, an eventfd, or a goroutine.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	for wait := time.Millisecond; code == 0; wait *= 2 {
-		left := leftovers()
-		if left == "" {
-			break
-		}
-		if wait > time.Second {
-			fmt.Fprint(os.Stderr, "left behind: ", left, "\n")
-			code = 1
-		}
-		time.Sleep(wait)
-	}
-	os.Exit(code)
+	os.Exit(leak.Run(m, leftovers))
 }
 
 func leftovers() (left string) {
@@ -41,14 +28,7 @@ func leftovers() (left string) {
 	if maps, _ := os.ReadFile("/proc/self/maps"); strings.Contains(string(maps), "io_uring") {
 		left += "mappings of rings; "
 	}
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, g := range strings.Split(string(stacks), "\n\n")[1:] {
-		if strings.Contains(g, "moorage/core") {
-			left += g + "; "
-		}
-	}
-	return left
+	return left + leak.Goroutines("moorage/core")
 }
 
 // descriptors counts those whose target contains a word.
