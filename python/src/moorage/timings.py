@@ -76,8 +76,29 @@ class Summary:
     """Checksums computed while later chunks were in flight. It lies inside device, and is part of nothing."""
 
 
+class Stamped:
+    """What follows from the four readings of an operation: host + device = total, whatever they are."""
+
+    t0: int
+    t1: int
+    t2: int
+    t3: int
+
+    @property
+    def device(self) -> int:
+        return self.t2 - self.t1
+
+    @property
+    def host(self) -> int:
+        return (self.t1 - self.t0) + (self.t3 - self.t2)
+
+    @property
+    def total(self) -> int:
+        return self.t3 - self.t0
+
+
 @dataclass(frozen=True)
-class Operation:
+class Operation(Stamped):
     """One of the last operations. Times in nanoseconds."""
 
     sequence: int
@@ -102,18 +123,6 @@ class Operation:
     t3: int
     parts: Mapping[str, int]
     verify_overlapped: int
-
-    @property
-    def device(self) -> int:
-        return self.t2 - self.t1
-
-    @property
-    def host(self) -> int:
-        return (self.t1 - self.t0) + (self.t3 - self.t2)
-
-    @property
-    def total(self) -> int:
-        return self.t3 - self.t0
 
 
 @dataclass(frozen=True)

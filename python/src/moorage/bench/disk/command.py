@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
-import signal
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ... import _parse
 from ...errors import MoorageError
 from .. import machine, plot
+from ..folder import new_folder
 from ..register import memory
 from ..report import show, size
 from . import figures, ours
@@ -81,7 +78,7 @@ def main(argv: list[str]) -> int:
             plot.check()
         sizes, depths = _chosen(options)
         place = System().place(options.dir)
-        with _folder(options.dir) as folder:
+        with new_folder(options.dir, "moorage-bench-") as folder:
             plan = Plan(
                 folder, sizes, depths,
                 pairs=1 if options.quick else 3, least=(64 if options.quick else 128) * _MIB,
@@ -148,22 +145,6 @@ def _chosen(options: argparse.Namespace) -> tuple[list[int], list[int]]:
         sorted(set(sizes)) or list(_QUICK_SIZES if options.quick else _SIZES),
         sorted(set(depths)) or list(_QUICK_DEPTHS if options.quick else _DEPTHS),
     )
-
-
-@contextlib.contextmanager
-def _folder(directory: str) -> Iterator[str]:
-    """A new one, removed however this ends, SIGTERM included."""
-    folder = tempfile.mkdtemp(prefix="moorage-bench-", dir=directory)
-    before = signal.getsignal(signal.SIGTERM)
-    ours_now = before is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
-    try:
-        if ours_now:
-            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if ours_now:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _check_room(plan: Plan) -> None:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...timings import Stamped
 from .place import Counters
 
 COLD = 0.95
@@ -17,7 +18,7 @@ _GIB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(Stamped):
     """One operation: four stamps of CLOCK_MONOTONIC, and two parts of host."""
 
     t0: int
@@ -30,18 +31,6 @@ class Op:
     """What host is made of, where the path says it."""
     overlapped: int = 0
     """Checking that ran while other bytes were still on their way: inside device."""
-
-    @property
-    def device(self) -> int:
-        return self.t2 - self.t1
-
-    @property
-    def host(self) -> int:
-        return (self.t1 - self.t0) + (self.t3 - self.t2)
-
-    @property
-    def total(self) -> int:
-        return self.t3 - self.t0
 
 
 @dataclass

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import signal
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from ...errors import InvalidArgumentError
+from ..folder import new_folder
 
 _SYSTEM = ("/etc", "/bin", "/sbin", "/usr/bin", "/usr/sbin", "/boot", "/sys", "/proc", "/dev", "/run")
 _MEMORY = "/dev/shm"
@@ -37,17 +33,6 @@ def directory(path: str | None) -> str:
     return real
 
 
-@contextlib.contextmanager
-def folder(parent: str) -> Iterator[str]:
-    """A new one, removed however this ends, SIGTERM included."""
-    made = tempfile.mkdtemp(prefix="moorage-kv-", dir=parent)
-    before = signal.getsignal(signal.SIGTERM)
-    ours = before is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
-    try:
-        if ours:
-            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-        if ours:
-            signal.signal(signal.SIGTERM, before)
+def folder(parent: str) -> AbstractContextManager[str]:
+    """A new one, removed however the command ends."""
+    return new_folder(parent, "moorage-kv-")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from ctypes import byref, c_uint64
 from typing import Any
 
-from .... import _abi
+from .... import _abi, timings
 from ..lane import rounded
 from .path import Stamps
 
@@ -26,7 +25,7 @@ class Times:
         beginning as possible: nothing that waits lies between a call's beginning and the store's first stamp. A call
         without one had nothing to do with the device.
         """
-        numbers = {importlib.import_module("moorage.timings").KINDS.index(kind) for kind in kinds}
+        numbers = {timings.KINDS.index(kind) for kind in kinds}
         sizes = (nbytes, rounded(nbytes))
         fitting = [
             one
@@ -40,8 +39,7 @@ class Times:
         return Stamps(int(one.t1), int(one.t2), int(one.copy), int(one.verify))
 
     def _last(self) -> Any:
-        abi: Any = _abi
-        operations = (abi.Operation * _LAST)()
+        operations = (_abi.Operation * _LAST)()
         found = c_uint64()
         self._store._check(self._store._c.moor_list_operations(self._store._id, operations, _LAST, byref(found)))
         return operations[: found.value]
