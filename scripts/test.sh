@@ -39,12 +39,14 @@ result() {
 
 count() { grep -c "^$1 " "$RESULTS" || true; }
 
+log_of() { printf '%s\n' "$LOGS/${1//[^A-Za-z0-9.+-]/_}.log"; }
+
 # step NAME MINUTES COMMAND...: exit status 77 means skipped, with the reason in a line `skip: ...` of its output.
 step() {
 	local name=$1 limit=$(($2 * 60)) log began=$SECONDS status=0
 	shift 2
 	[ -z "$only" ] || [[ $name == build || $name == *"$only"* ]] || return 0
-	log=$LOGS/${name//[^A-Za-z0-9.+-]/_}.log
+	log=$(log_of "$name")
 	if [ -n "$DEADLINE" ] && [ $limit -gt $((DEADLINE - SECONDS)) ]; then
 		limit=$((DEADLINE - SECONDS))
 		[ $limit -gt 0 ] || limit=1
@@ -63,7 +65,7 @@ step() {
 	*)
 		[[ $status != 124 && $status != 137 ]] || printf 'stopped after %s seconds\n' "$limit" >>"$log"
 		result FAIL "$name" "$(seconds "$began")" "${log#"$REPO/"}
-$(ending "$log")"
+$(ending "$log" 150)"
 		;;
 	esac
 	note_skips "$name" "$log"
@@ -91,12 +93,12 @@ note_skips() {
 	} | sort -u | sed "s|^|$1: |" >>"$NOTES"
 }
 
-# ending LOG: what matters of a failed step's log; of go test, the tests that failed.
+# ending LOG LINES: what matters of a failed step's log; of go test, the tests that failed.
 ending() {
 	if grep -qE '^(=== RUN |ok  |FAIL)' "$1"; then
-		awk -v want=failures -f "$REPO/scripts/go_verdicts.awk" "$1" | head -n 150
+		awk -v want=failures -f "$REPO/scripts/go_verdicts.awk" "$1" | head -n "$2"
 	else
-		tail -n 80 "$1"
+		tail -n "$2" "$1"
 	fi | sed 's/^/      | /'
 }
 
@@ -174,13 +176,18 @@ not_run_here() {
 }
 
 report() {
+	local name log
 	echo
 	if [ -s "$NOTES" ]; then
 		echo 'Skipped:'
 		sed 's/^/  /' "$NOTES"
 	fi
 	not_run_here
-	[ "$(count FAIL)" -eq 0 ] || printf 'Failed: %s\n' "$(sed -n 's/^FAIL //p' "$RESULTS" | paste -sd ';' | sed 's/;/; /g')"
+	sed -n 's/^FAIL //p' "$RESULTS" | while read -r name; do
+		printf 'Failed: %s\n' "$name"
+		log=$(log_of "$name")
+		[ ! -e "$log" ] || ending "$log" 25
+	done
 	printf 'Took %d min %02d s\n\n' $((SECONDS / 60)) $((SECONDS % 60))
 	printf '%d passed, %d failed, %d skipped\n' "$(count PASS)" "$(count FAIL)" "$(count SKIP)"
 }
