@@ -164,8 +164,6 @@ func (s *Store) writeOut(op string, kind timing.Kind, class timing.Class, v View
 	if err != nil {
 		return fail(op, classifyDisk(err, key))
 	}
-	t.count.writes.Add(1)
-	t.count.writtenBytes.Add(size)
 	if stored {
 		s.noteResident(v)
 	}

@@ -50,6 +50,9 @@ func (s *Store) fetch(kind timing.Kind, key []byte, named bool) (View, error) {
 	r := timing.Record{Kind: kind, Stamps: timing.Stamps{T0: timing.Now()}}
 	for {
 		if v, found, err := s.tryFetch(p, key, named, &r); found {
+			if err == nil {
+				p.gets.Add(1)
+			}
 			s.tiered.record(&r, err)
 			return v, err
 		}
@@ -74,7 +77,6 @@ func (s *Store) tryFetch(p at, key []byte, named bool, r *timing.Record) (v View
 	}
 	r.Lookup = timing.Now() - r.T0
 	v, err = s.share(p, e, named, r)
-	p.gets.Add(1)
 	return v, true, err
 }
 
@@ -178,6 +180,7 @@ func (s *Store) promote(p at, e *tier.Entry, d draft, named bool) (v View, ours 
 		p.mu.Unlock()
 		return v, false
 	}
+	t.moves.Add(1) // before the disk is told: see listBoth
 	named = named && p.table.Reserve() == nil && t.disk.SetResident(e.Key(), e.Seq(), true)
 	d.c.Begin(s.words)
 	d.c.Seq = e.Seq()
@@ -207,8 +210,6 @@ func (s *Store) readDisk(op string, e *tier.Entry, to tier.Memory, off, n uint64
 	if err != nil {
 		return fail(op, classifyDisk(err, e.Key()))
 	}
-	t.count.reads.Add(1)
-	t.count.readBytes.Add(n)
 	return nil
 }
 
@@ -244,9 +245,12 @@ func (s *Store) ReadInto(key []byte, off, n uint64, addr uintptr, room uint64) (
 	to := s.diskMemory(addr, n)
 	err = s.readDisk(op, e, to, off, n, &r)
 	endParts(to)
-	p.gets.Add(1)
 	s.tiered.record(&r, err)
-	return n, true, err
+	if err != nil {
+		return 0, true, err
+	}
+	p.gets.Add(1)
+	return n, true, nil
 }
 
 func (s *Store) inMemory(p at, key []byte) bool {

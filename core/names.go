@@ -17,16 +17,11 @@ func (s *Store) Remove(key []byte) error {
 	p.mu.Lock()
 	unit := p.table.Lookup(p.tag, key)
 	onDisk := s.removeOnDisk(key)
-	switch {
-	case unit != 0:
-		p.table.Delete(p.tag, unit)
-		s.countRemoved(p.shard, unit)
-	case onDisk:
-		p.count.removes++
-	default:
+	if unit == 0 && !onDisk {
 		p.mu.Unlock()
 		return ErrNotFound
 	}
+	s.takeName(p, unit)
 	p.mu.Unlock()
 	if unit != 0 {
 		s.unlinked(unit)
@@ -36,6 +31,16 @@ func (s *Store) Remove(key []byte) error {
 		return s.settled("remove") // also of an object that was on its way to disk
 	}
 	return nil
+}
+
+// takeName takes the name from a unit, 0 when only the disk had the object, and counts that. The shard is locked.
+func (s *Store) takeName(p at, unit uint32) {
+	if unit == 0 {
+		p.count.removes++
+		return
+	}
+	p.table.Delete(p.tag, unit)
+	s.countRemoved(p.shard, unit)
 }
 
 func (s *Store) countRemoved(p *shard, unit uint32) {
@@ -53,6 +58,7 @@ func (s *Store) Clear() (removed uint64, err error) {
 		return 0, fail("clear", ErrClosed)
 	}
 	defer gate.leave()
+	upTo := s.seq.Load()
 	type name struct{ tag, unit uint32 }
 	var batch []name
 	for i := range s.shards {
@@ -78,7 +84,7 @@ func (s *Store) Clear() (removed uint64, err error) {
 	}
 	s.drain()
 	if s.tiered != nil {
-		n, err := s.clearDisk()
+		n, err := s.clearDisk(upTo)
 		return removed + n, err
 	}
 	return removed, nil
@@ -170,21 +176,27 @@ func (s *Store) Describe(key []byte) (Description, error) {
 const ListEnd = ^uint64(0)
 
 // List gives keys that start with prefix to visit, from a cursor on that begins at 0, and returns the cursor to go on from,
-// ListEnd at the end. Each key that is there throughout comes exactly once. Keys come in groups, nearly always of one;
-// when visit returns false its group does not count as visited. visit is called under a shard's lock and must not call
-// the store; the keys are valid during the call. One call looks at a bounded number of names.
+// ListEnd at the end. Each key that is there throughout comes exactly once; with a disk, one that moves between memory and
+// disk meanwhile may come twice. Keys come in groups, nearly always of one; when visit returns false its group does not
+// count as visited. visit is called under a lock and must not call the store; the keys are valid during the call. One call
+// looks at a bounded number of names.
 func (s *Store) List(prefix []byte, cursor uint64, visit func(group [][]byte) bool) (next uint64, err error) {
 	gate := s.anyShard()
 	if !gate.enter(s) {
 		return cursor, fail("list", ErrClosed)
 	}
 	defer gate.leave()
+	if s.tiered != nil {
+		return s.listBoth(prefix, cursor, visit), nil
+	}
+	return s.listMemory(prefix, cursor, visit), nil
+}
+
+// listMemory is List of what memory has.
+func (s *Store) listMemory(prefix []byte, cursor uint64, visit func(group [][]byte) bool) (next uint64) {
 	number := cursor >> 33
 	if number >= index.Shards {
-		if s.tiered == nil {
-			return ListEnd, nil
-		}
-		return s.listDisk(prefix, cursor, visit), nil
+		return ListEnd
 	}
 	p := &s.shards[number]
 	p.mu.RLock()
@@ -193,13 +205,13 @@ func (s *Store) List(prefix []byte, cursor uint64, visit func(group [][]byte) bo
 	at, done := p.table.Scan(cursor&(1<<33-1), l.name)
 	switch {
 	case !l.flush():
-		return number<<33 | uint64(l.tag), nil
+		return number<<33 | uint64(l.tag)
 	case !done:
-		return number<<33 | at, nil
-	case number+1 == index.Shards && s.tiered == nil:
-		return ListEnd, nil
+		return number<<33 | at
+	case number+1 == index.Shards:
+		return ListEnd
 	}
-	return (number + 1) << 33, nil
+	return (number + 1) << 33
 }
 
 // listing collects the names with equal tags: a cursor cannot point between them.

@@ -61,10 +61,11 @@ type tiered struct {
 	stop context.CancelFunc
 
 	flights   flights
+	moves     atomic.Uint64 // objects that got their names in memory back; changed under their shards' locks
 	demotions demotions
 	promises  promises
 	count     struct {
-		promoted, demoted, shared, reads, readBytes, writes, writtenBytes, throughFailed atomic.Uint64
+		promoted, demoted, shared atomic.Uint64
 	}
 	closeOnce sync.Once
 }
@@ -178,7 +179,6 @@ func (s *Store) through(op string, key []byte) error {
 		err = s.tiered.disk.Settle()
 	}
 	if err != nil {
-		s.tiered.count.throughFailed.Add(1)
 		return failf(op, ErrDisk, "key %q is in memory, and could not be written to disk: %w", key, err)
 	}
 	return nil

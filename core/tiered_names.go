@@ -23,8 +23,8 @@ func (s *Store) settled(op string) error {
 	return nil
 }
 
-// clearDisk removes what only the disk has.
-func (s *Store) clearDisk() (removed uint64, err error) {
+// clearDisk removes what the disk has and is no newer than a number, also where a read has brought it to memory meanwhile.
+func (s *Store) clearDisk(upTo uint64) (removed uint64, err error) {
 	for cursor := uint64(0); cursor != tier.ListEnd; {
 		var keys [][]byte
 		cursor = s.tiered.disk.List(nil, cursor, func(key []byte, _ bool) bool {
@@ -32,16 +32,31 @@ func (s *Store) clearDisk() (removed uint64, err error) {
 			return len(keys) < scanPiece
 		})
 		for _, key := range keys {
-			p := s.at(key)
-			p.mu.Lock()
-			if p.table.Lookup(p.tag, key) == 0 && s.removeOnDisk(key) {
-				p.count.removes++
+			if s.clearKey(key, upTo) {
 				removed++
 			}
-			p.mu.Unlock()
 		}
 	}
 	return removed, s.settled("clear")
+}
+
+func (s *Store) clearKey(key []byte, upTo uint64) bool {
+	p := s.at(key)
+	p.mu.Lock()
+	if !s.tiered.disk.Remove(key, upTo) {
+		p.mu.Unlock()
+		return false
+	}
+	unit := p.table.Lookup(p.tag, key)
+	if unit != 0 && s.heap.At(unit).Seq > upTo {
+		unit = 0
+	}
+	s.takeName(p, unit)
+	p.mu.Unlock()
+	if unit != 0 {
+		s.unlinked(unit)
+	}
+	return true
 }
 
 // describeOnDisk says of an object on disk what Describe says of one in memory.
@@ -62,16 +77,36 @@ func (s *Store) describeOnDisk(key []byte) (Description, error) {
 	}, nil
 }
 
-// listDisk is the part of List behind the last shard: what memory does not have.
-func (s *Store) listDisk(prefix []byte, cursor uint64, visit func(group [][]byte) bool) uint64 {
-	const first = uint64(index.Shards) << 33
-	next := s.tiered.disk.List(prefix, cursor-first, func(key []byte, resident bool) bool {
-		return resident || visit([][]byte{key})
+// A cursor through memory and disk: which of the two, how many objects had been promoted when the listing began, and where it is
+// in memory, or the first bits of a hash on disk.
+const (
+	onDiskCursor  = 1 << 63
+	movesShift    = 39 // a cursor of memory is shorter
+	movesMask     = 1<<24 - 1
+	diskHashShift = 64 - movesShift
+)
+
+// listBoth lists memory, then what only the disk has. If something was promoted since the listing began, it gives all that the disk
+// has: an object may have gone to memory behind our back.
+func (s *Store) listBoth(prefix []byte, cursor uint64, visit func(group [][]byte) bool) (next uint64) {
+	moves := cursor >> movesShift & movesMask
+	if cursor == 0 {
+		moves = s.tiered.moves.Load() & movesMask
+	}
+	at := cursor & (1<<movesShift - 1)
+	if cursor&onDiskCursor == 0 {
+		if next := s.listMemory(prefix, at, visit); next != ListEnd {
+			return moves<<movesShift | next
+		}
+		return onDiskCursor | moves<<movesShift
+	}
+	next = s.tiered.disk.List(prefix, at<<diskHashShift, func(key []byte, resident bool) bool {
+		return resident && s.tiered.moves.Load()&movesMask == moves || visit([][]byte{key})
 	})
 	if next == tier.ListEnd {
 		return ListEnd
 	}
-	return first + next
+	return onDiskCursor | moves<<movesShift | next>>diskHashShift
 }
 
 // bring makes sure that memory has the object under key, under its name whatever the option says, and gives a view of it.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"moorage/core/index"
@@ -832,6 +833,82 @@ func TestJobsOfADisk(t *testing.T) {
 	st, err := s.DiskStats()
 	require.NoError(t, err)
 	require.Zero(t, st.Bounced%4096)
+}
+
+// A listing misses nobody who moves between memory and disk meanwhile.
+func TestListWhileKeysMove(t *testing.T) {
+	s := open(t, onDir(t.TempDir()))
+	const n = 400
+	for i := range uint64(n) {
+		put(t, s, fmt.Sprint("key ", i), pattern(i, 16<<10)) // more than memory holds
+	}
+	var stop atomic.Bool
+	var movers sync.WaitGroup
+	for w := range 2 {
+		r := rand.New(rand.NewPCG(uint64(w), 1))
+		movers.Go(func() {
+			for !stop.Load() {
+				v, err := s.Get(fmt.Append(nil, "key ", r.IntN(n)))
+				if assertNoError(t, err) {
+					v.Release()
+				}
+			}
+		})
+	}
+	for range 20 {
+		seen := map[string]int{}
+		for cursor := uint64(0); cursor != ListEnd; {
+			var err error
+			cursor, err = s.List([]byte("key "), cursor, func(group [][]byte) bool {
+				for _, key := range group {
+					seen[string(key)]++
+				}
+				return true
+			})
+			require.NoError(t, err)
+		}
+		assert.Equal(t, n, len(seen))
+	}
+	stop.Store(true)
+	movers.Wait()
+	toDisk(t, s)
+	seen := 0
+	for cursor := uint64(0); cursor != ListEnd; {
+		cursor, _ = s.List(nil, cursor, func(group [][]byte) bool { seen += len(group); return true })
+	}
+	require.Equal(t, n, seen, "nobody moves, and nobody comes twice")
+}
+
+// What is read while a store is cleared does not come through it.
+func TestClearWhileKeysMove(t *testing.T) {
+	for round := range uint64(10) {
+		s := open(t, onDir(t.TempDir()))
+		const n = 300
+		for i := range uint64(n) {
+			put(t, s, fmt.Sprint("key ", i), pattern(i, 16<<10))
+		}
+		var stop atomic.Bool
+		var movers sync.WaitGroup
+		movers.Go(func() {
+			for r := rand.New(rand.NewPCG(round, 2)); !stop.Load(); {
+				v, err := s.Get(fmt.Append(nil, "key ", r.IntN(n)))
+				if err == nil {
+					v.Release()
+				} else if !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+				}
+			}
+		})
+		removed, err := s.Clear()
+		stop.Store(true)
+		movers.Wait()
+		require.NoError(t, err)
+		require.EqualValues(t, n, removed)
+		objects, _, err := s.Count()
+		require.NoError(t, err)
+		require.Zero(t, objects)
+		requireEmpty(t, s)
+	}
 }
 
 // A store without a disk is as before.

@@ -315,7 +315,8 @@ typedef struct moor_part {
 } moor_part;
 
 /* Stores size bytes under key. Errors of every put: INVALID_ARGUMENT, BAD_HANDLE, EXISTS, CAPACITY, NO_MEMORY,
- * CANCELLED, FORKED. options and result_out may be NULL. */
+ * CANCELLED, FORKED; with MOOR_WRITE_THROUGH also IO, and then the object is in memory. options and result_out may be
+ * NULL. */
 int32_t moor_put(moor_store store, const void *key, uint64_t key_size, const void *data, uint64_t size,
                  const moor_put_options *options, moor_put_result *result_out);
 /* Stores the concatenation of the parts. */
@@ -459,8 +460,9 @@ int32_t moor_describe(moor_store store, const void *key, uint64_t key_size, moor
 
 /* Lists keys that start with prefix, packed one behind the other into buffer, their ends (exclusive, counted from the
  * start of buffer) into ends. Start with *cursor = 0 and go on until *cursor is MOOR_LIST_END. Each key that is there
- * throughout comes exactly once, others at most once. A call may give no key and still not be at the end. TOO_SMALL
- * when not even the next keys fit: give a few times MOOR_MAX_KEY bytes and a few ends. */
+ * throughout comes exactly once, others at most once; with a disk a key that moves between memory and disk meanwhile may
+ * come twice. A call may give no key and still not be at the end. TOO_SMALL when not even the next keys fit: give a few
+ * times MOOR_MAX_KEY bytes and a few ends. */
 #define MOOR_LIST_END UINT64_MAX
 int32_t moor_list_keys(moor_store store, const void *prefix, uint64_t prefix_size, uint64_t *cursor, void *buffer,
                        uint64_t buffer_size, uint64_t *ends, uint64_t ends_size, uint64_t *count_out);

@@ -15,6 +15,10 @@ var tieredMutations = []mutation{
 		"n > free || x.bytes > free-n", "n > free"}}},
 	{"D7", "who waits for a read gets a view of its own", "TestReadsAreShared", "core", nil, []edit{{"core/fetch.go",
 		"for range f.waiting {", "for range f.waiting / 8 {"}}},
+	{"D7", "a clear reaches what is being read", "TestClearWhileKeysMove", "core", nil, []edit{{"core/tiered_names.go",
+		"unit != 0 && s.heap.At(unit).Seq > upTo", "unit != 0"}}},
+	{"D7", "a listing misses nobody who moves", "TestListWhileKeysMove", "core", nil, []edit{{"core/tiered_names.go",
+		"resident && s.tiered.moves.Load()&movesMask == moves", "resident"}}},
 	{"D7", "a removed object gives its room back", "TestAFullDisk", "core", nil, []edit{{"core/drain.go",
 		"	s.fulfil(unit)\n", ""}}},
 }
