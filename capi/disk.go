@@ -4,6 +4,7 @@ package main
 import "C"
 
 import (
+	"sync"
 	"unsafe"
 
 	"moorage/core"
@@ -20,6 +21,7 @@ func diskOptions(o *C.moor_disk_options) core.DiskOptions {
 			Dir: C.GoString(o.path), Capacity: uint64(o.capacity),
 			Durability: durabilities[o.durability], Verify: verifications[o.verify],
 			Buffered: o.read_path == C.MOOR_READ_BUFFERED, Mapped: o.read_path == C.MOOR_READ_MMAP,
+			Log: noticeOnce(),
 		},
 		Promote: promotions[o.promote], WriteThrough: o.write == C.MOOR_WRITE_THROUGH, Trace: C.GoString(o.trace),
 	}
@@ -37,6 +39,12 @@ var (
 		C.MOOR_PROMOTE_NEVER: core.PromoteNever,
 	}
 )
+
+// noticeOnce tells the program's log of the first thing that is not as it should be; all are counted.
+func noticeOnce() func(string) {
+	var once sync.Once
+	return func(string) { once.Do(func() { C.moor_notice(C.MOOR_NOTICE_DISK) }) }
+}
 
 //export moorgo_persist
 func moorgo_persist(id C.uint64_t, packed C.moor_ckeys, statusesOut *C.int32_t) (st C.int32_t) {

@@ -200,6 +200,8 @@ int moor_in_progress(void); /* 1 while this thread is inside such a callback */
 /* notice.c: something went another way than was asked for. From any thread, under any lock. */
 #define MOOR_NOTICE_WINDOW_COPY 1u /* the first copy of a store in place of a window */
 #define MOOR_NOTICE_UNFOLLOWED 2u  /* the first child of the process that is held for ever */
+#define MOOR_NOTICE_DISK 3u        /* the first step down of a store's disk */
+#define MOOR_NOTICE_DAMAGE 4u      /* a store's disk was damaged when it was opened */
 void moor_notice(uint32_t what);
 
 /* fault.c */

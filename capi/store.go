@@ -44,6 +44,9 @@ func moorgo_store_open(options C.moor_cstore_options, idOut *C.uint64_t) (st C.i
 	if err != nil {
 		return failed(err)
 	}
+	if len(s.Recovered().Lost) > 0 {
+		C.moor_notice(C.MOOR_NOTICE_DAMAGE)
+	}
 	t.region.records = C.uint64_t(s.RecordDirectory())
 	id, err := stores.Add(&store{Store: s, region: C.uint64_t(uintptr(unsafe.Pointer(t.region)))})
 	if err != nil {

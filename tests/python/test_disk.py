@@ -367,3 +367,20 @@ def test_a_sync_that_is_waited_for_is_the_devices_time(tmp_path: Path, durabilit
         assert {one.durability for one in writes} == {durability}
         if durability == "each":  # a sync takes longer than all the rest, but for what the first write makes ready
             assert sum(one.device for one in writes[1:]) > sum(one.host for one in writes[1:])
+
+
+def test_damage_is_told_and_nothing_wrong_is_served(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with Store("4MiB", disk=tmp_path, disk_capacity="64MiB") as store:
+        for number in range(50):
+            store.put_tensor(f"k{number}", array(number, 8 * KIB))
+        store.flush()
+    journal = max(tmp_path.glob("journal-*"), key=lambda path: path.stat().st_size)
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 1
+    journal.write_bytes(content)
+    with caplog.at_level("WARNING", "moorage"), Store("4MiB", disk=tmp_path, disk_capacity="64MiB") as store:
+        assert store.disk_stats().lost_objects > 0
+        found = store.keys()
+        for key in found:
+            assert np.array_equal(store.get_array(key), array(int(key[1:]), 8 * KIB))
+        assert any("damaged" in record.message for record in caplog.records)

@@ -86,7 +86,8 @@ class Store:
                  reported, "none" when the kernel sees to it. `persist` and `flush` always wait for that.
     verify       whether checksums are compared when objects are read: "always", "sampled" (one in sixteen), "off".
     promote      whether an object that was read stays in memory: "always", "second hit", "never".
-    write        "back": objects go to disk when memory is needed. "through": a put returns when it is there as well.
+    write        "back": objects go to disk when memory is needed. "through": a put returns when it is there as well;
+                 when it could not be written it raises IOFailedError, and the object is in memory.
     read_path    "direct": past the page cache, straight to where the bytes belong. "buffered": through the page cache.
                  "mmap": through mapped files, for comparison; page faults count as device, and each byte is copied.
     trace        a file to which each operation's times are appended as a line of JSON; see `timings`.
@@ -142,6 +143,7 @@ class Store:
         tier = _disk.options(disk, disk_capacity, durability, verify, promote, write, read_path, trace)
         if tier is not None:
             options.disk = ctypes.pointer(tier)
+        self._has_disk = tier is not None
         debug = _wants_debug(debug)
         route = _lib.wanted_route()
         self._library = library = _lib.load()
@@ -1032,7 +1034,7 @@ class Store:
                 )
             )
             found.extend(_unpacked(room, ends[: count.value]))
-        return found
+        return list(dict.fromkeys(found)) if self._has_disk else found  # one that moved meanwhile came twice
 
     def remove(self, key: str, *, missing_ok: bool = False) -> bool:
         """Removes a key, at once; its bytes go when the last view of them goes.
