@@ -37,6 +37,9 @@ unformatted() {
 	}
 }
 
+# A merge that nobody finished is no error of any language in a comment or a document.
+unmerged() { ! grep -rnE '^(<<<<<<<|>>>>>>>) ' --exclude-dir=build --exclude-dir=.git --exclude-dir=dist .; }
+
 staticcheck() {
 	local folder
 	folder=$CACHE/staticcheck-$STATICCHECK-$(go env GOVERSION)
@@ -69,6 +72,7 @@ main() {
 	tools=$(tools_venv)
 	cd "$REPO"
 	mkdir -p "$BUILD"
+	check 'merges are finished' unmerged
 	lint_go
 	lint_python "$tools" "${1:-quick}"
 	mapfile -t shell_scripts < <(find build.sh .ci/run scripts demo tests -name run -o -name '*.sh')

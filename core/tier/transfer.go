@@ -1,14 +1,11 @@
 package tier
 
 import (
-	"hash/crc32"
-
 	"moorage/core/registry"
 	"moorage/core/tier/blockio"
 	"moorage/core/tier/blocks"
+	"moorage/core/tier/crc32c"
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Memory is where an object's bytes come from or go to. The caller keeps it there.
 type Memory struct {
@@ -159,7 +156,7 @@ func checksum(chunk, size uint64, areas []area) (crc uint32) {
 	for i := range areas {
 		a := &areas[i]
 		if start, end := max(from, a.from), min(to, a.to); start < end {
-			crc = crc32.Update(crc, castagnoli, bytesAt(a.addr+uintptr(start-a.from), end-start))
+			crc = crc32c.Update(crc, bytesAt(a.addr+uintptr(start-a.from), end-start))
 		}
 	}
 	return crc

@@ -54,7 +54,7 @@ var diskMutations = []mutation{
 	{"D6", "of two owners of a block the newer one is right", "TestTwoOwnersOfABlock", "core/tier", nil, []edit{{"core/tier/recover.go",
 		"return cmp.Compare(b.lsn, a.lsn)", "return cmp.Compare(a.lsn, b.lsn)"}}},
 	{"D6", "checksum of a record", "TestRandomDamage|TestDamageInTheMiddle", "core/tier/journal", nil, []edit{{"core/tier/journal/scan.go",
-		"if crc32.Update(s.seed, castagnoli, h.Body) != h.crc {", "if crc32.Update(s.seed, castagnoli, h.Body) == 0 {"}}},
+		"if crc32c.Update(s.seed, h.Body) != h.crc {", "if crc32c.Update(s.seed, h.Body) == 0 {"}}},
 	{"D6", "newer formats", "TestHeader", "core/tier/journal", nil, []edit{{"core/tier/journal/header.go",
 		"v != Version {", "v < Version {"}}},
 }

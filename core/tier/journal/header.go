@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
+	"moorage/core/tier/crc32c"
 	"moorage/core/tier/file"
 )
 
@@ -40,8 +40,6 @@ const (
 
 var magic = []byte("moorage\x00")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Header is what the first page of a file says. The meaning of the values is that of its kind.
 type Header struct {
 	Kind   Kind
@@ -51,7 +49,7 @@ type Header struct {
 }
 
 // Seed begins the checksums of a tier's records.
-func Seed(tier [16]byte) uint32 { return crc32.Checksum(tier[:], castagnoli) }
+func Seed(tier [16]byte) uint32 { return crc32c.Checksum(tier[:]) }
 
 // Encode fills the first HeaderBytes of page.
 func (h *Header) Encode(page []byte) {
@@ -65,7 +63,7 @@ func (h *Header) Encode(page []byte) {
 	for _, v := range h.Values {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	b = binary.LittleEndian.AppendUint32(b, crc32c.Checksum(b))
 	copy(page[headerCopy:], b)
 }
 
@@ -98,7 +96,7 @@ func decodeCopy(b []byte, kind Kind) (h Header, err error) {
 	if v := binary.LittleEndian.Uint32(b[12:]); v != Version {
 		return h, fmt.Errorf("%w: version %d, this one reads %d", ErrNewer, v, Version)
 	}
-	if crc32.Checksum(b[:headerLen-4], castagnoli) != binary.LittleEndian.Uint32(b[headerLen-4:]) {
+	if crc32c.Checksum(b[:headerLen-4]) != binary.LittleEndian.Uint32(b[headerLen-4:]) {
 		return h, ErrHeader
 	}
 	if h.Kind != kind {

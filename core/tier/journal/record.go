@@ -2,7 +2,8 @@ package journal
 
 import (
 	"encoding/binary"
-	"hash/crc32"
+
+	"moorage/core/tier/crc32c"
 )
 
 // MaxBody is the longest body.
@@ -42,8 +43,8 @@ func AppendRecord(b []byte, seed uint32, r Record) []byte {
 	b = binary.LittleEndian.AppendUint64(b, r.Hash)
 	b = binary.LittleEndian.AppendUint64(b, r.Before)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.Body))|uint32(r.Kind)<<24)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Update(seed, castagnoli, r.Body))
-	binary.LittleEndian.PutUint32(b[start+4:], crc32.Update(seed, castagnoli, b[start+8:]))
+	b = binary.LittleEndian.AppendUint32(b, crc32c.Update(seed, r.Body))
+	binary.LittleEndian.PutUint32(b[start+4:], crc32c.Update(seed, b[start+8:]))
 	b = append(b, r.Body...)
 	for len(b)%8 != start%8 {
 		b = append(b, 0)
@@ -63,7 +64,7 @@ func (h *head) whole() int64 { return int64(recordHeader+h.length+7) &^ 7 }
 
 func decodeHead(b []byte, seed uint32) (h head, ok bool) {
 	if len(b) < recordHeader || binary.LittleEndian.Uint32(b) != recordMagic ||
-		crc32.Update(seed, castagnoli, b[8:recordHeader]) != binary.LittleEndian.Uint32(b[4:]) {
+		crc32c.Update(seed, b[8:recordHeader]) != binary.LittleEndian.Uint32(b[4:]) {
 		return h, false
 	}
 	h.LSN = binary.LittleEndian.Uint64(b[8:])

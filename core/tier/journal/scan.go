@@ -1,10 +1,10 @@
 package journal
 
 import (
-	"hash/crc32"
 	"io"
 	"math"
 
+	"moorage/core/tier/crc32c"
 	"moorage/core/tier/file"
 )
 
@@ -97,7 +97,7 @@ func (s *scanner) record(at int64) (rec *Record, whole int64, ok bool, err error
 		return nil, 0, false, err
 	}
 	h.Body = b[recordHeader : recordHeader+h.length]
-	if crc32.Update(s.seed, castagnoli, h.Body) != h.crc {
+	if crc32c.Update(s.seed, h.Body) != h.crc {
 		return nil, 0, false, nil
 	}
 	return &h.Record, h.whole(), true, nil

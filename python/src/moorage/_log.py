@@ -16,8 +16,9 @@ _NOTICES = {
     '(stats().window_copies), not logged; mode "view" needs none',
     2: "a forked child cannot be followed (no descriptor left, or more children than can be told apart): what was "
     "viewed when it started is kept for ever; further ones are counted (stats().children_unfollowed), not logged",
-    3: "the disk of a store is used in a slower way than it could be, or cannot be written (no io_uring, no O_DIRECT, memory "
-    "that cannot be pinned, a journal that fails); disk_stats() counts what went which way, moorage doctor DIR says why",
+    3: "the disk of a store is used in a slower way than it could be, or cannot be written (no io_uring, no O_DIRECT, "
+    "memory that cannot be pinned, a journal that fails); disk_stats() counts what went which way, and moorage doctor "
+    "DIR says why",
     4: "the directory of a store was damaged when it was opened; what could not be read is left out "
     "(disk_stats().lost_objects), everything else is there and is checked when it is read",
 }
