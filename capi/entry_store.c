@@ -30,7 +30,7 @@ static int32_t check_store_options(const moor_store_options *o) {
   if (o == NULL) return MOOR_OK;
   MOOR_TRY(moor_check_input_struct(o, sizeof *o, "options"));
   MOOR_TRY(moor_check_choice(o->eviction, MOOR_EVICT_S3FIFO, "options->eviction", "MOOR_EVICT_*"));
-  MOOR_TRY(moor_check_choice(o->hugepages, MOOR_HUGE_REQUIRE, "options->hugepages", "MOOR_HUGE_*"));
+  MOOR_TRY(moor_check_choice(o->hugepages, MOOR_HUGE_OFF, "options->hugepages", "MOOR_HUGE_*"));
   MOOR_TRY(moor_check_choice(o->prefault, MOOR_PREFAULT_OPEN, "options->prefault", "MOOR_PREFAULT_*"));
   MOOR_TRY(check_disk_options(o->disk));
   MOOR_TRY(moor_check_choice(o->registering, MOOR_REGISTERING_REQUIRE, "options->registering", "MOOR_REGISTERING_*"));

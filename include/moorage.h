@@ -205,9 +205,10 @@ typedef struct moor_store {
 #define MOOR_EVICT_NONE 0   /* a full store answers MOOR_ERR_CAPACITY */
 #define MOOR_EVICT_S3FIFO 1 /* a full store drops objects that are neither viewed nor pinned */
 /* hugepages */
-#define MOOR_HUGE_OFF 0
-#define MOOR_HUGE_TRY 1     /* use them when there are enough; moor_stats says what was got */
+#define MOOR_HUGE_AUTO 0    /* memory made ready ahead of its use is gathered into huge pages where the kernel does so */
+#define MOOR_HUGE_TRY 1     /* those of the administrator's pool when there are enough; moor_stats says what was got */
 #define MOOR_HUGE_REQUIRE 2 /* MOOR_ERR_HUGE_PAGES otherwise */
+#define MOOR_HUGE_OFF 3     /* ordinary pages */
 /* prefault */
 #define MOOR_PREFAULT_NONE 0
 #define MOOR_PREFAULT_BACKGROUND 1 /* touch all memory in the background */
@@ -805,7 +806,7 @@ int32_t moor_list_attached(moor_store store, moor_device_stats *stats, uint64_t 
  */
 typedef struct moor_stats {
   uint32_t struct_size;
-  uint32_t hugepages;        /* MOOR_HUGE_OFF or MOOR_HUGE_REQUIRE: what was got */
+  uint32_t hugepages;        /* MOOR_HUGE_REQUIRE: those of the pool; else MOOR_HUGE_OFF */
   uint64_t capacity;         /* bytes */
   uint64_t used;             /* bytes of extents that are not free, rounding included */
   uint64_t free_warm;        /* free bytes that were touched before */

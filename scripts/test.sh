@@ -95,7 +95,7 @@ note_skips() {
 
 # ending LOG LINES: what matters of a failed step's log; of go test, the tests that failed.
 ending() {
-	if grep -qE '^(=== RUN |ok  |FAIL)' "$1"; then
+	if grep -qE '^(=== RUN |ok  |--- FAIL|FAIL	)' "$1"; then
 		awk -v want=failures -f "$REPO/scripts/go_verdicts.awk" "$1" | head -n "$2"
 	else
 		tail -n "$2" "$1"

@@ -6,13 +6,16 @@ import "math"
 type HugePages uint8
 
 const (
-	// HugePagesOff takes ordinary pages.
-	HugePagesOff HugePages = iota
+	// HugePagesAuto takes ordinary pages, and gathers them into huge ones where
+	// memory is made ready ahead of its use: see [Region.Populate].
+	HugePagesAuto HugePages = iota
 	// HugePagesTry takes ordinary pages when huge ones are not to be had;
 	// [Region.HugePages] says which it got.
 	HugePagesTry
 	// HugePagesRequire fails with ErrHugePages when there are not enough.
 	HugePagesRequire
+	// HugePagesOff takes ordinary pages and leaves them so.
+	HugePagesOff
 )
 
 // Prefault says when the pages of a region are touched.
@@ -49,7 +52,7 @@ func (o Options) check() error {
 	if o.Size > math.MaxInt64-hugePage {
 		return failf("options", ErrOption, "size %d", o.Size)
 	}
-	if o.HugePages > HugePagesRequire {
+	if o.HugePages > HugePagesOff {
 		return failf("options", ErrOption, "huge pages %d", o.HugePages)
 	}
 	if o.Prefault > PrefaultOpen {

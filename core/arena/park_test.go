@@ -235,7 +235,7 @@ func TestWithoutAPark(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			maps := regionMaps()
-			r, err := openRegion(sys, Options{Size: 4 << 20})
+			r, err := openRegion(sys, Options{Size: 4 << 20, HugePages: HugePagesOff})
 			require.NoError(t, err)
 			require.Zero(t, r.mapping().Park)
 			require.Zero(t, r.park.base.Load())

@@ -19,6 +19,7 @@ func (a *Arena) Pinnable(off, n uint64) (addr uintptr, done func() error, err er
 		return 0, nil, err
 	}
 	done = func() error { return fail("munmap", a.sys.munmap(addr, uintptr(n))) }
+	a.gather(addr, off, n)
 	// What is left belongs to objects, whose pages are there, and to reservations, which were asked for.
 	if err := a.sys.madvise(addr, uintptr(n), unix.MADV_POPULATE_WRITE); err != nil && !errors.Is(err, unix.EINVAL) {
 		return 0, nil, errors.Join(fail("madvise(MADV_POPULATE_WRITE)", err), done())
@@ -73,7 +74,7 @@ func (r *Region) mapAgain(off, n uint64) (uintptr, error) {
 	if _, err := r.stat(); err != nil {
 		return 0, fail("fstat", err)
 	}
-	addr, err := r.sys.mmap(0, uintptr(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, r.fd, int64(off))
+	addr, err := r.mapLike(off, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return 0, failf("mmap", err, "%d bytes of the region", n)
 	}

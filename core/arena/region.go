@@ -27,7 +27,8 @@ type Region struct {
 	dev, ino       uint64 // of the memfd: somebody may close fd, and its number be another file's then
 	size, page     uint64
 	writer, reader uintptr
-	huge           bool
+	huge           bool // hugetlb pages
+	gathers        bool // ordinary pages into transparent huge ones
 	park           park
 	closed         atomic.Bool
 }
@@ -40,7 +41,7 @@ func openRegion(sys kernel, o Options) (*Region, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.HugePages == HugePagesOff {
+	if o.HugePages == HugePagesOff || o.HugePages == HugePagesAuto {
 		return mapRegion(sys, o, false)
 	}
 	r, err := mapRegion(sys, o, true)
@@ -92,6 +93,7 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 	if err = sys.addSeals(r.fd, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
 		return r, fail("fcntl(F_ADD_SEALS)", err)
 	}
+	r.gathers = !huge && o.HugePages != HugePagesOff
 	if r.writer, err = r.mapOnce(unix.PROT_READ|unix.PROT_WRITE, mapFlags); err != nil {
 		return r, err
 	}
@@ -106,7 +108,7 @@ func mapRegion(sys kernel, o Options, huge bool) (r *Region, err error) {
 }
 
 func (r *Region) mapOnce(prot, flags int) (uintptr, error) {
-	addr, err := r.sys.mmap(0, uintptr(r.size), prot, flags, r.fd, 0)
+	addr, err := r.mapLike(0, r.size, prot, flags)
 	if err != nil {
 		return 0, failf("mmap", err, "region of %d bytes; a smaller capacity may do", r.size)
 	}
@@ -262,15 +264,17 @@ func (r *Region) Punch(off, n uint64) error {
 }
 
 // Populate fills the pages of a range and the page tables of both mappings, so
-// that no later access faults. Contents are left alone. It fails with
-// ErrNoPopulate where the kernel cannot do it: touching by hand would be the
-// alternative, and that ends in a signal when memory is short.
+// that no later access faults; it gathers them into huge pages before. Contents
+// are left alone. It fails with ErrNoPopulate where the kernel cannot do it:
+// touching by hand would be the alternative, and that ends in a signal when
+// memory is short.
 func (r *Region) Populate(off, n uint64) error {
 	const op = "madvise(MADV_POPULATE)"
 	from, n, err := r.pagesOf(op, off, n)
 	if err != nil || n == 0 {
 		return err
 	}
+	r.gather(r.writer+uintptr(from), from, n)
 	err = r.sys.madvise(r.writer+uintptr(from), uintptr(n), unix.MADV_POPULATE_WRITE)
 	if err == nil {
 		err = r.sys.madvise(r.reader+uintptr(from), uintptr(n), unix.MADV_POPULATE_READ)

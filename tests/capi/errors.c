@@ -219,7 +219,7 @@ static void structs(void) {
   moor_put_options no_meta = {.struct_size = sizeof meta, .meta_size = 1};
   moor_store_options capacity = {.struct_size = sizeof capacity, .capacity = ABSURD};
   moor_store_options eviction = {.struct_size = sizeof eviction, .eviction = 2};
-  moor_store_options pages = {.struct_size = sizeof pages, .hugepages = 3};
+  moor_store_options pages = {.struct_size = sizeof pages, .hugepages = 4};
   moor_store_options prefault = {.struct_size = sizeof prefault, .prefault = 3}, nothing = {0};
   moor_file_options file = {.struct_size = 3};
   moor_stats stats = {.struct_size = 8};

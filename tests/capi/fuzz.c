@@ -1328,7 +1328,7 @@ static void open_and_close(void) {
       case 0: o.struct_size = (uint32_t)below(sizeof o); break;
       case 5: o.registering = 4 + (uint32_t)below(100); break;
       case 1: o.eviction = 2 + (uint32_t)below(100); break;
-      case 2: o.hugepages = 3 + (uint32_t)below(100); break;
+      case 2: o.hugepages = 4 + (uint32_t)below(100); break;
       case 3: o.prefault = 3 + (uint32_t)below(100); break;
       default: o.capacity = UINT64_MAX - below(100);
     }

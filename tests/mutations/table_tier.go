@@ -3,6 +3,14 @@ package main
 // tierMutations are those of block I/O. D1: memory belongs to the engine until the last completion. D2: bytes that did not come
 // are an error. D3: what is done without is counted.
 var tierMutations = []mutation{
+	{"D2", "checksums: the state goes into the first bytes", "TestAnyLengthFromAnyPlace", "core/tier/crc32c", nil, []edit{{
+		"core/tier/crc32c/fold_amd64.s", "\tVPXORQ    Z31, Z0, Z0\n", ""}}},
+	{"D2", "checksums: four sums become one", "TestAnyLengthFromAnyPlace", "core/tier/crc32c", nil, []edit{{
+		"core/tier/crc32c/fold_amd64.s", "four:\n\tVBROADCASTI32X4 by64<>(SB), Z30\n", "four:\n"}}},
+	{"D3", "memory that is made ready is gathered", "TestGather$|TestPinnableGathers", "core/arena", nil, []edit{{
+		"core/arena/gather.go", "hugePage, unix.MADV_COLLAPSE) ==", "hugePage, unix.MADV_NORMAL) =="}}},
+	{"D3", "mappings lie like the file", "TestMappingsLieLikeTheFile", "core/arena", nil, []edit{{
+		"core/arena/gather.go", "head := (uintptr(off) - base) % hugePage", "head := uintptr(hugePage / 2)"}}},
 	{"D1", "cancel waits for the completions", "TestCancelOnARing", "core/tier/blockio", nil, []edit{{"core/tier/blockio/lane.go",
 		"\t\t\tl.cancel(op)\n", "\t\t\tl.cancel(op)\n\t\t\tbreak\n"}}},
 	{"D1", "cancel asks the ring to stop", "TestCancelOnARing", "core/tier/blockio", nil, []edit{{"core/tier/blockio/lane.go",

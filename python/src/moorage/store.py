@@ -74,7 +74,9 @@ class Store:
                  line that names the key. "copy": memory of your own.
     eviction     "none": a full store refuses with CapacityError. "s3fifo": it drops objects that are neither viewed
                  nor pinned.
-    hugepages    "off", "try", or "require" (HugePagesError when there are too few).
+    hugepages    "auto": memory that is made ready ahead of its use (`prefault`, or registered with a disk or a network
+                 card) is gathered into huge pages where the kernel does so. "try" or "require" (HugePagesError when
+                 there are too few): those that the administrator has set aside. "off": ordinary pages.
     prefault     "none", "background" or "open": whether memory is touched before it is used.
     disk         a directory for what memory has no room for; made if it is not there, and owned by one store at a time.
                  Memory that is full makes room by writing objects there, and what is asked for is read back: nothing is
@@ -118,7 +120,7 @@ class Store:
         *,
         mode: Mode = "cow",
         eviction: Literal["none", "s3fifo"] = "none",
-        hugepages: Literal["off", "try", "require"] = "off",
+        hugepages: Literal["auto", "try", "require", "off"] = "auto",
         prefault: Literal["none", "background", "open"] = "none",
         disk: str | os.PathLike[str] | None = None,
         disk_capacity: int | str | None = None,

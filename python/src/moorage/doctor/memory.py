@@ -100,9 +100,13 @@ def huge_pages(system: System) -> Iterator[Row]:
 
 
 def transparent_huge_pages(system: System) -> Iterator[Row]:
-    for name, what, means in (
+    for name, what, means in (  # fmt: skip
         ("enabled", "THP, private memory", 'copies (mode "copy", and in place of windows) ask for them from 4 MiB on'),
-        ("shmem_enabled", "THP, shared memory", 'the store\'s own memory has them with "always" only'),
+        (
+            "shmem_enabled", "THP, shared memory",
+            "the store's own memory has them where it is made ready ahead, from Linux 6.1 on and unless this says "
+            '"deny"; everywhere with "always" only',
+        ),
     ):
         text = system.text(f"{_TRANSPARENT}/{name}")
         chosen = text.partition("[")[2].partition("]")[0] if text else ""
