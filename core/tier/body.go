@@ -112,12 +112,13 @@ func (b body) run(i int) blocks.Run {
 	}
 }
 
-func (b body) runs() []blocks.Run {
-	runs := make([]blocks.Run, b.runCount())
-	for i := range runs {
-		runs[i] = b.run(i)
+func (b body) runs() []blocks.Run { return b.appendRuns(make([]blocks.Run, 0, b.runCount())) }
+
+func (b body) appendRuns(to []blocks.Run) []blocks.Run {
+	for i := range b.runCount() {
+		to = append(to, b.run(i))
 	}
-	return runs
+	return to
 }
 
 // content gives everything but the bytes; its slices are the body's own.

@@ -99,6 +99,36 @@ func TestFlippedBitsOfPayload(t *testing.T) {
 	}
 }
 
+// Each chunk of a large object is verified, whoever comes to it.
+func TestFlippedBitsAnywhere(t *testing.T) {
+	for _, size := range []int{5 << 20, 12<<20 + 100} {
+		flipAnywhere(t, size)
+	}
+}
+
+func flipAnywhere(t *testing.T, size int) {
+	fs, s := faulty.New(), newScratch(t, size)
+	d := openDisk(t, fs, Options{})
+	for chunk := range chunksOf(uint64(size)) {
+		_, err := s.put(d, "a", chunk+1, size)
+		require.NoError(t, err)
+		_, found, err := s.get(d, "a")
+		require.True(t, found)
+		require.NoError(t, err)
+		e, ok := d.Lookup([]byte("a"))
+		require.True(t, ok)
+		d.spans(e.body.runs(), chunk*ChunkBytes, chunk*ChunkBytes+1, func(s *segment, off int64, _, _ uint64) {
+			fs.Flip(segmentName(s.number), 8*(off+9))
+		})
+		e.Release()
+		_, _, err = s.get(d, "a")
+		var damaged *DamagedError
+		require.ErrorAs(t, err, &damaged, "chunk %d", chunk)
+		require.Equal(t, chunk*ChunkBytes, damaged.Offset)
+	}
+	require.NoError(t, d.Close())
+}
+
 // A part of an object is verified with all of its chunk.
 func TestFlippedBitsNextToAPart(t *testing.T) {
 	fs, src := faulty.New(), fill(memory(t, 1<<20, 0), 1)

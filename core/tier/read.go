@@ -2,7 +2,6 @@ package tier
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"moorage/core/tier/blockio"
@@ -24,12 +23,15 @@ func (d *Disk) Read(ctx context.Context, e *Entry, to Memory, off, n uint64) (io
 	if e.damaged.Load() {
 		return io, fail(op, &DamagedError{Key: e.Key(), Bytes: size, Promised: !e.unproved.Load()})
 	}
-	r := reading{d: d, e: e, size: size, to: to, off: off, end: off + n, verify: d.verifies(e)}
+	verify := d.verifies(e)
 	if n > 0 {
+		r := readings.Get().(*reading)
+		r.d, r.e, r.size, r.to, r.off, r.end, r.verify = d, e, size, to, off, off+n, verify
 		err = r.run(ctx)
+		io = r.io
+		r.done()
 	}
-	io = r.io
-	io.Verified = r.verify && err == nil
+	io.Verified = verify && err == nil
 	d.counted(&io, err, false)
 	if err != nil {
 		return io, fail(op, err)
@@ -50,7 +52,7 @@ func (d *Disk) verifies(e *Entry) bool {
 	return d.count.sample.Add(1)%SampleEvery == 1
 }
 
-// reading is one read.
+// reading is one read. It is used again, with the room that it has made.
 type reading struct {
 	d        *Disk
 	e        *Entry
@@ -61,11 +63,22 @@ type reading struct {
 	verify   bool
 	plan     plan
 	areas    [3]area
+	overlap  overlap
 	io       IO
 }
 
+var readings = sync.Pool{New: func() any { return new(reading) }}
+
+func (r *reading) done() {
+	r.plan.reset()
+	clear(r.plan.pieces[:cap(r.plan.pieces)])
+	r.runs = r.runs[:0]
+	r.d, r.e, r.to, r.areas, r.io = nil, nil, Memory{}, [3]area{}, IO{}
+	readings.Put(r)
+}
+
 func (r *reading) run(ctx context.Context) error {
-	r.runs = r.e.body.runs()
+	r.runs = r.e.body.appendRuns(r.runs)
 	if r.d.opts.Mapped {
 		return r.mapped()
 	}
@@ -163,95 +176,6 @@ func (r *reading) check(chunk uint64) error {
 	}
 	return r.d.damaged(r.e, chunk)
 }
-
-// overlapFrom is the size from which chunks are verified while others are being read.
-const overlapFrom = 4 * ChunkBytes
-
-// overlapped verifies the chunks that are complete while the rest of the request is with the device.
-func (r *reading) overlapped(ctx context.Context, from, to uint64) error {
-	base := from / ChunkBytes
-	left := make([]uint64, chunksOf(min(to, r.size))-base) // bytes of each chunk that are not there yet
-	for i := range left {
-		start := (base + uint64(i)) * ChunkBytes
-		left[i] = min(start+ChunkBytes, to) - start
-	}
-	ready := make(chan chunks, len(left))
-	v := verifier{r: r, ready: ready}
-	v.done.Add(1)
-	go v.run()
-	t, err := r.d.engine.Do(ctx, &blockio.Request{Pieces: r.plan.pieces, Chunk: func(piece, off, n int) {
-		at := r.plan.starts[piece] + uint64(off)
-		complete := chunks{}
-		for end := at + uint64(n); at < end; {
-			i := at/ChunkBytes - base
-			part := min(end, (at/ChunkBytes+1)*ChunkBytes) - at
-			if i < uint64(len(left)) {
-				if left[i] -= part; left[i] == 0 {
-					complete = complete.with(base+i, ready)
-				}
-			}
-			at += part
-		}
-		complete.send(ready)
-	}})
-	close(ready)
-	overlapped, began := v.soFar(), now()
-	v.done.Wait()
-	r.io.step(t)
-	r.io.VerifyOverlapped += overlapped
-	r.io.Verify += now() - began
-	if err != nil {
-		return err
-	}
-	return v.err
-}
-
-// chunks are some in a row, so that the verifier is woken once for all that one completion has brought.
-type chunks struct{ from, to uint64 }
-
-func (c chunks) with(chunk uint64, ready chan<- chunks) chunks {
-	if c.to == chunk && c.from < c.to {
-		return chunks{c.from, chunk + 1}
-	}
-	c.send(ready)
-	return chunks{chunk, chunk + 1}
-}
-
-func (c chunks) send(ready chan<- chunks) {
-	if c.from < c.to {
-		ready <- c
-	}
-}
-
-// verifier checks chunks on a goroutine of its own.
-type verifier struct {
-	r     *reading
-	ready <-chan chunks
-	done  sync.WaitGroup
-
-	mu    sync.Mutex
-	spent int64
-	err   error
-}
-
-func (v *verifier) run() {
-	defer v.done.Done()
-	for some := range v.ready {
-		for chunk := some.from; chunk < some.to; chunk++ {
-			began := now()
-			err := v.r.check(chunk)
-			v.mu.Lock()
-			v.spent += now() - began
-			v.err = errors.Join(v.err, err)
-			v.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}
-}
-
-func (v *verifier) soFar() int64 { v.mu.Lock(); defer v.mu.Unlock(); return v.spent }
 
 // windowSlots is how many slots a read or write of memory that is not aligned has at a time.
 const windowSlots = 8

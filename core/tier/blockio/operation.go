@@ -103,9 +103,9 @@ type chunk struct {
 
 func (c *chunk) in() *Piece { return &c.op.request.Pieces[c.piece] }
 
-// next cuts off the next chunk. ok is false after the last, and when the operation has failed.
+// next cuts off the next chunk. ok is false after the last, when the operation has failed, and while enough are in flight.
 func (o *operation) next(e *Engine) (c chunk, ok bool) {
-	if o.err != nil || o.piece == len(o.request.Pieces) {
+	if !o.more() || o.request.Flying > 0 && o.flying >= o.request.Flying {
 		return c, false
 	}
 	p := &o.request.Pieces[o.piece]

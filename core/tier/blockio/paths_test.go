@@ -72,3 +72,28 @@ func checkTimes(t testing.TB, times Times, size, chunks int) {
 	require.Positive(t, times.Depth)
 	require.LessOrEqual(t, times.Depth, chunks)
 }
+
+// TestFlying: no more chunks than a request allows are in flight, on every path, and all come.
+func TestFlying(t *testing.T) {
+	content := make([]byte, 1<<20)
+	pattern(content, 5)
+	for path := range Layer {
+		e := open(t, Options{MaxPath: path, ChunkBytes: 32 << 10})
+		f, direct := create(t, content)
+		s, err := e.Add(f, direct)
+		require.NoError(t, err)
+		b := memory(t, len(content))
+		for _, most := range []int{1, 3, 1000} {
+			clear(b)
+			told := 0
+			times, err := e.Do(context.Background(), &Request{
+				Pieces: []Piece{{addressOf(b), s, 0, len(b), nil}}, Flying: most, Chunk: func(_, _, n int) { told += n },
+			})
+			require.NoError(t, err)
+			require.LessOrEqual(t, times.Depth, most)
+			require.Equal(t, 32, times.Chunks)
+			require.Equal(t, len(content), told)
+			same(t, content, b)
+		}
+	}
+}

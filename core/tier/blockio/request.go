@@ -19,6 +19,8 @@ type Request struct {
 	// that reaps, in any order, while other chunks are in flight, and must not block. When the operation fails, some
 	// chunks are never told.
 	Chunk func(piece, off, n int)
+	// Flying is how many chunks may be in flight at a time, where that is less than Options.Depth; 0: no fewer.
+	Flying int
 }
 
 // Times says when an operation did what, in nanoseconds of CLOCK_MONOTONIC. An operation that failed or was cancelled has its
