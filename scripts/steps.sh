@@ -188,7 +188,7 @@ step_pytest() { run_pytest "$1" "$2" -m 'not performance' tests/python; }
 # performance full|quick ROUTE
 step_performance() {
 	local status=0
-	run_pytest "$1" "$2" -m performance tests/python/test_performance.py tests/python/test_kv_figures.py || status=$?
+	run_pytest "$1" "$2" -m performance tests/python || status=$?
 	if [ $status -eq 5 ]; then # pytest ran none
 		echo 'skip: no test compares times with these packages'
 		return $SKIPPED

@@ -207,6 +207,7 @@ class TestTorch:
         assert sorted(store.keys()) == ["a", "b"]
         assert isinstance(raised.value.results["meta"], moorage.UnsupportedError)
 
+    @pytest.mark.performance
     def test_one_crossing(self, store):
         """128 puts in one call are cheaper than 128 calls."""
         import time

@@ -605,6 +605,7 @@ def test_await(store):
     asyncio.run(main())
 
 
+@pytest.mark.performance
 def test_another_coroutine_keeps_running_with_64_outstanding(store):
     data = [(f"{i}", bytes(2 << 20)) for i in range(8)]
 

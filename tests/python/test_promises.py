@@ -372,6 +372,7 @@ def test_p3_a_window_copies_nothing_until_it_is_written_to() -> None:
         del window
 
 
+@pytest.mark.performance
 def test_p3_the_cost_of_a_view_does_not_depend_on_its_size() -> None:
     """A copy of the large one takes thousands of times as long as of the small one."""
     with moorage.Store("256MiB") as store:

@@ -224,6 +224,7 @@ def test_close_by_many_threads_at_once() -> None:
 # ---- the GIL ----
 
 
+@pytest.mark.performance
 def test_a_long_put_does_not_hold_the_interpreter() -> None:
     with moorage.Store("512MiB") as store:
         payload = bytes(256 << 20)
