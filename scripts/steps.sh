@@ -187,8 +187,9 @@ step_pytest() { run_pytest "$1" "$2" -m 'not performance' tests/python; }
 
 # performance full|quick ROUTE
 step_performance() {
-	local status=0
-	run_pytest "$1" "$2" -m performance tests/python || status=$?
+	local status=0 files
+	mapfile -t files < <(grep -l 'pytest\.mark\.performance' tests/python/test_*.py)
+	run_pytest "$1" "$2" -m performance "${files[@]}" || status=$?
 	if [ $status -eq 5 ]; then # pytest ran none
 		echo 'skip: no test compares times with these packages'
 		return $SKIPPED
