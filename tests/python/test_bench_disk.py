@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import random
@@ -16,12 +15,10 @@ from typing import Any
 
 import pytest
 
-import moorage
-
 np = pytest.importorskip("numpy")
 
 from moorage.bench import main  # noqa: E402
-from moorage.bench.disk import cold, command, figures, fio, objects, ours, rows, show, threads, uring  # noqa: E402
+from moorage.bench.disk import cold, command, figures, fio, objects, ours, puts, rows, show, threads, uring  # noqa: E402
 from moorage.bench.disk.figures import Op, Pass  # noqa: E402
 from moorage.bench.disk.objects import Objects  # noqa: E402
 from moorage.bench.disk.place import MEMORY, Counters, System  # noqa: E402
@@ -95,7 +92,7 @@ def test_every_row_reads_what_was_written(tmp_path: Path, name: str, size: int) 
     _direct(tmp_path)
     row = next(row for row in rows.rows() if row.name == name)
     with Objects(str(tmp_path / "objects"), size, 3) as made:
-        reader = row.reader(made)
+        reader = row.worker(made)
         try:
             for i in (0, 2, 1):
                 op = threads.one(reader, i, check=True)
@@ -121,7 +118,7 @@ def test_a_wrong_byte_is_found(tmp_path: Path, name: str, some: Objects) -> None
             file.flush()
             os.fsync(file.fileno())
     row = next(row for row in rows.rows() if row.name == name)
-    reader = row.reader(some)
+    reader = row.worker(some)
     try:
         threads.one(reader, 0, check=True)
         with pytest.raises(ValueError, match="object 1 of 65536 bytes was read wrong"):
@@ -138,11 +135,11 @@ def test_a_short_file_is_an_error(tmp_path: Path, name: str, some: Objects) -> N
     _direct(tmp_path)
     os.truncate(some[1].path, 8 * KIB)
     row = next(row for row in rows.rows() if row.name == name)
-    reader = row.reader(some)
+    reader = row.worker(some)
     try:
         with pytest.raises(EOFError, match="ends 57344 bytes before the object"):
-            reader.read(1)
-        reader.read(0)
+            reader.do(1)
+        reader.do(0)
     finally:
         reader.close()
 
@@ -258,7 +255,7 @@ def test_memory_is_never_cold() -> None:
 # ---- threads and rounds ----
 
 
-class _Reader(rows.Reader):
+class _Reader(rows.Worker):
     live = 0
 
     def __init__(self, made: Sequence[Any], fails: int = -1) -> None:
@@ -266,7 +263,7 @@ class _Reader(rows.Reader):
         self.fails, self.seen = fails, []  # type: ignore[var-annotated]
         type(self).live += 1
 
-    def read(self, i: int) -> tuple[int, int, int]:
+    def do(self, i: int) -> tuple[int, int, int]:
         if i == self.fails:
             raise OSError(5, "Input/output error")
         self.seen.append(i)
@@ -378,7 +375,10 @@ class _Store:
 
     opened: list[_Store] = []
 
-    def __init__(self, capacity: int, *, disk: str, disk_capacity: int, promote: str, verify: str) -> None:
+    def __init__(
+        self, capacity: int, *, disk: str, disk_capacity: int, promote: str, verify: str, hugepages: str
+    ) -> None:
+        assert hugepages == "auto"
         os.makedirs(disk, exist_ok=True)
         self.folder, self.promote, self.verify, self.closed = disk, promote, verify, False
         self.recent: list[Any] = []
@@ -426,7 +426,6 @@ def test_our_rows_read_with_a_store_that_has_nothing_in_memory(
     assert [(row.name, verify) for row, verify in made] == [
         (ours.INTO, False), (ours.VIEW, False), (ours.INTO, True), (ours.VIEW, True)
     ]  # fmt: skip
-    assert made[0][0].lacking() is None
     turns = Rounds([Side(row, verify) for row, verify in made], some, 2, lambda: None)
     turns.go(1)
     assert not turns.lost
@@ -439,17 +438,8 @@ def test_our_rows_read_with_a_store_that_has_nothing_in_memory(
     assert all(one.closed for one in _Store.opened) and not list(tmp_path.glob("store-*"))
 
 
-def test_without_a_disk_our_rows_say_so() -> None:
-    if "disk" in inspect.signature(moorage.Store.__init__).parameters:
-        pytest.skip("probed Store: it has disk=")
-    assert ours.rows("", 1, memory.THP)[0][0].lacking() == "this version's Store has no disk="
-
-
 def test_our_rows_with_a_real_store(tmp_path: Path, some: Objects) -> None:
     made = ours.rows(str(tmp_path), 4, memory.THP)
-    lacking = made[0][0].lacking()
-    if lacking:
-        pytest.skip(f"probed {lacking}")
     turns = Rounds([Side(row, verify) for row, verify in made], some, 2, lambda: None)
     try:
         turns.go(1)
@@ -461,12 +451,35 @@ def test_our_rows_with_a_real_store(tmp_path: Path, some: Objects) -> None:
             row.done()
 
 
+def test_a_read_pass_looks_at_every_byte_where_it_lies(
+    tmp_path: Path, some: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's own memory, or the caller's: it is what the checksums have to go through."""
+    seen: list[tuple[bytes, int]] = []
+    monkeypatch.setattr(ours, "look", lambda data, n: seen.append((bytes(memoryview(data)[:n]), n)))
+    wanted = sorted((objects.content(some.size, i), some.size) for i in range(6))
+    made = ours.rows(str(tmp_path), 2, memory.THP)
+    try:
+        for row, verify in made:
+            if not verify:
+                assert isinstance(row, ours.Disk)
+                row.prepare(some)
+                assert row.read_pass(some, 2) >= 0
+                assert sorted(seen) == wanted
+                seen.clear()
+        monkeypatch.undo()
+        assert 0 < made[0][0].read_pass(some, 2) < 10, "seconds of the processor for a GiB"  # type: ignore[attr-defined]
+    finally:
+        for row, _ in made:
+            row.done()
+
+
 # ---- fio ----
 
 _REPORT = {
     "jobs": [
         {
-            "error": 0, "job_runtime": 2000, "usr_cpu": 2.5, "sys_cpu": 7.5, "minf": 3, "majf": 1,
+            "jobname": "read", "error": 0, "job_runtime": 2000, "usr_cpu": 2.5, "sys_cpu": 7.5, "minf": 3, "majf": 1,
             "read": {"io_bytes": 1 << 30, "runtime": 500},
         }
     ]
@@ -532,7 +545,7 @@ def test_a_real_fio(tmp_path: Path) -> None:
         pytest.skip("probed PATH: fio is not installed")
     _ring()
     _direct(tmp_path)
-    row = fio.Fio(str(tmp_path), 0.1)
+    row = fio.Fio(str(tmp_path), 0.5)
     with Objects(str(tmp_path / "objects"), MIB, 4) as made:
         row.prepare(made)
         ran = row.run(made, 2, False)
@@ -547,12 +560,15 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     _direct(tmp_path)
     sizes, depths, names = (4 * KIB, 64 * KIB), (1, 2), [row.name for row in rows.rows()]
     place = System().place(str(tmp_path))
-    plan = command.Plan(str(tmp_path), sizes, depths, pairs=1, least=0, fio_seconds=0.1, verify_all=True)
+    plan = command.Plan(
+        str(tmp_path), sizes, depths, pairs=1, least=0, fio_seconds=0.1, verify_all=True, parts=["reads"]
+    )
     measured = command.measure(plan, place)
     assert not list(tmp_path.iterdir()), "what was made is removed"
     found = {(one.row, one.size, one.depth, one.verify): one for one in measured.results}
+    looked = {(one.row, one.size, one.depth) for one in measured.read_passes}
+    assert looked == {(row, size, depth) for row in (ours.INTO, ours.VIEW) for size in sizes for depth in depths}
     for size in sizes:
-        assert measured.read_pass[size] > 0
         for depth in depths:
             for name in names:
                 assert found[name, size, depth, False].operations == 2 * plan.count(size, depth)
@@ -573,18 +589,20 @@ def test_everything_is_measured(tmp_path: Path) -> None:
 def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_MOST_OBJECTS", 8)
     path = tmp_path / "disk.json"
-    chosen = ["--sizes", "64KiB", "--depths", "2", "--only", "np.load,buffered,(nothing)", "--json", str(path)]
+    words = "np.load,buffered,(nothing),never synced"
+    chosen = ["--sizes", "64KiB", "--depths", "2", "--only", words, "--json", str(path)]
     assert main(["disk", "--dir", str(tmp_path), "--quick", *chosen]) == 0
     assert list(tmp_path.iterdir()) == [path], "what was made is removed"
     content = json.loads(path.read_text())
-    names = [rows.LOAD_AND_COPY, rows.LOAD, rows.BUFFERED, rows.NOTHING]
+    names = [rows.LOAD_AND_COPY, rows.LOAD, rows.BUFFERED, rows.NOTHING, puts.NONE]
     assert [one["row"] for one in content["results"]] == names
     assert all(one["total"]["p50"] > 0 for one in content["results"])
     place = System().place(str(tmp_path))
     assert content["machine"]["device"] == place.title
     assert content["machine"]["command"].startswith("moorage bench disk --dir")
     out = capsys.readouterr().out
-    for text in (*names, *content["definitions"].values(), *show.MEANINGS, *content["missing"], "64 KiB, 2 at a time"):
+    titles = ("64 KiB, 2 at a time", "writes, 64 KiB, 2 at a time")
+    for text in (*names, *content["definitions"].values(), *show.MEANINGS, *content["missing"], *titles):
         assert text in out
     assert ("NVMe" in out) == (bool(place.parts) and all(part.startswith("nvme") for part in place.parts))
 
@@ -610,6 +628,7 @@ def test_memory_is_labelled(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         (["--depths", "few"], "--depths must be numbers"),
         (["--depths", "0"], "from 1 to 256"),
         (["--sizes", "1GiB", "--depths", "256"], "choose smaller"),
+        (["--what", "writes,peace"], "--what: there are reads, writes, pace, not 'peace'"),
     ],
 )
 def test_bad_arguments_stop_before_measuring(

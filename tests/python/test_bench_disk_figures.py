@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from programs import run
 
 pytest.importorskip("numpy")
 
-from moorage.bench.disk import aims, figures, ours, show  # noqa: E402
+from moorage.bench.disk import aims, figures, ours, puts, show  # noqa: E402
 from moorage.bench.disk.figures import Op, Pass, Result  # noqa: E402
+from moorage.bench.disk.pace import Pace  # noqa: E402
 from moorage.bench.disk.place import Counters  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -105,10 +107,18 @@ def _ours(size: int, depth: int, verify: bool, row: str = ours.INTO, **more: Any
     return Result(row, size, depth, verify, **fields)
 
 
+_LOOKS = [
+    figures.ReadPass(ours.INTO, 16 * MIB, depth, cost) for depth, cost in ((1, 0.01), (4, 0.01), (16, 0.005))
+]  # fmt: skip
+
+
+def _judged(*results: Result, pace: Sequence[Pace] = ()) -> figures.Measured:
+    return figures.Measured([*results], read_passes=_LOOKS, pace=[*pace])
+
+
 def test_aims_are_judged_by_the_worst() -> None:
     def verdicts(*results: Result) -> list[str]:
-        measured = figures.Measured([*results], read_pass={16 * MIB: 0.01, 64 * KIB: 0.01})
-        return [one.verdict for one in aims.judge(measured)]
+        return [one.verdict for one in aims.judge(_judged(*results))][:6]
 
     large, small = _ours(16 * MIB, 1, False), _ours(64 * KIB, 1, False, cpu_s_gib=0.3)
     checked = _ours(16 * MIB, 4, True, cpu_s_gib=0.032)
@@ -126,9 +136,65 @@ def test_aims_are_judged_by_the_worst() -> None:
         )
     ):
         assert verdicts(large, miss)[i] == "missed", i
+    # What verifying adds is told by a look at bytes that lie as its own do: the same row, the same depth.
+    cheap = [_ours(16 * MIB, 16, False), _ours(16 * MIB, 16, True, cpu_s_gib=0.032)]
+    assert verdicts(*cheap)[3] == "missed"
+    assert verdicts(*(dataclasses.replace(one, row=ours.VIEW) for one in cheap))[3] == "not measured"
     # Deeper than 1 is not compared with fio, and verified reads one at a time may take their time.
     assert verdicts(large, _ours(MIB, 4, False, ratios={"of_fio": 0.5}))[0] == "met"
     assert verdicts(large, _ours(16 * MIB, 1, True, host_share=0.5))[4] == "met"
+
+
+def test_writes_are_judged_beside_fio_with_the_same_syncs() -> None:
+    def verdicts(*results: Result) -> list[str]:
+        return [one.verdict for one in aims.judge(_judged(*results))][6:9]
+
+    def put(row: str, share: float, size: int = 64 * KIB) -> Result:
+        return _ours(size, 4, False, row=row, ratios={"of_fio": share}, writes=True)
+
+    good = [put(row, 0.91) for row in (puts.NONE, puts.BATCH, puts.EACH, puts.PERSIST)]
+    assert verdicts() == ["not measured"] * 3
+    assert verdicts(*good) == ["met"] * 3
+    for row, at in ((puts.NONE, 0), (puts.BATCH, 1), (puts.EACH, 2), (puts.PERSIST, 2)):
+        assert verdicts(*good, put(row, 0.89))[at] == "missed", row
+        assert verdicts(*good, put(row, 0.5, 4 * KIB)) == ["met"] * 3, "from 64 KiB on"
+
+
+def test_a_pace_is_judged_by_the_median() -> None:
+    def tried(*ratios: float) -> str:
+        made = [Pace(before=90, beside=100 * ratio, after=110, outstanding=64, gib_s=1) for ratio in ratios]
+        assert [one.ratio for one in made] == pytest.approx(ratios)
+        shown = show.tables({}, _judged(pace=made))
+        assert any("64 prefetches outstanding" in table.title for table in shown)
+        return aims.judge(_judged(pace=made))[9].verdict
+
+    assert tried(0.1, 0.91, 0.95) == "met" and tried(0.89, 0.89, 2) == "missed"
+    assert aims.judge(_judged())[9].verdict == "not measured"
+
+
+def test_aims_are_judged_at_each_size_and_depth() -> None:
+    """A good place says nothing about another one."""
+    results = [_ours(16 * MIB, 1, False), _ours(16 * MIB, 4, False, cpu_s_gib=0.5), _ours(MIB, 1, False)]
+    pace = [Pace(before=1, beside=1, after=1, outstanding=64, gib_s=1)]
+    found = {(n, depth, one.what): one.verdict for n, depth, one in aims.judge_each(_judged(*results, pace=pace))}
+    cpu = "processor, from 16 MiB on, not verified"
+    assert found[16 * MIB, 1, cpu] == "met" and found[16 * MIB, 4, cpu] == "missed" and (MIB, 1, cpu) not in found
+    assert not [what for *_, what in found if "pace" in what], "it has no size"
+
+
+def test_a_write_has_arrived_when_the_device_says_so() -> None:
+    def of(read: float, written: float) -> Result:
+        device = Counters(
+            reads=7, nbytes=round(read * (1 << 30)), read_ms=700, written=round(written * (1 << 30)), queue_ms=4000
+        )  # fmt: skip
+        made = _pass(1, 1, 20, resident=None, device=device, device_wall=1)
+        return figures.result("x", 1, 1, False, 0, [made], writes=True)
+
+    assert of(0, 1).cold is True and of(1, 0.9).cold is False
+    one = of(0.5, 1.25)
+    assert (one.from_device, one.others, one.request_ms) == (1.25, 0.75, None)
+    without = figures.result("x", 1, 1, False, 0, [_pass(1, 1, 20, resident=None)], writes=True)
+    assert without.cold is None
 
 
 def test_without_numbers_nothing_is_shown() -> None:

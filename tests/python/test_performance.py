@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -206,6 +207,34 @@ def test_a_look_up_beside_making_the_tensor() -> None:
 
             assert best(nanoseconds, 1000) <= 1000
             del made
+
+
+# ---- a store on disk ----
+
+
+def test_another_thread_keeps_its_pace_beside_64_prefetches(tmp_path: Path) -> None:
+    """Reading and checking need a core of their own, and no interpreter. `moorage bench disk` has the tighter aim."""
+    pytest.importorskip("numpy")
+    from moorage.bench.disk import pace
+
+    limit = 0.8
+    busy: list[float] = []
+    judged: list[float] = []
+    with pace.Ahead(str(tmp_path / "ahead"), MIB) as ahead:
+        while len(busy) < TRIES and len(judged) < TRIES:
+            before = machine.second_core()
+            found = pace.measure(ahead, SECONDS)
+            assert found.gib_s > 0, "nothing was read meanwhile"
+            if found.ratio >= limit:
+                return
+            probe = min(before, machine.second_core())
+            if probe >= machine.FREE:
+                judged.append(found.ratio)
+            else:
+                busy.append(probe)
+    if len(judged) < TRIES:
+        pytest.skip(f"probed the second core: busy in {TRIES} tries, at best {max(busy):.2f} x one core")
+    assert max(judged) >= limit
 
 
 # ---- whole programs ----

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Callable
 
 from ..aims import Judged, Verdict
 from ..report import size
-from . import ours
+from . import ours, puts
 from .figures import Measured, Result
 
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -25,6 +27,18 @@ def judge(measured: Measured) -> list[Judged]:
             found.append(Judged(what, limit, "", "not measured"))
         else:
             found.append(Judged(what, limit, verdict.text, "met" if verdict.met else "missed"))
+    return found
+
+
+def judge_each(measured: Measured) -> list[tuple[int, int, Judged]]:
+    """Size, depth, and what was measured of an aim there, for all that has been."""
+    keys = sorted({(one.size, one.depth) for one in measured.results})
+    found = []
+    for key in keys:
+        here = replace(
+            measured, results=[one for one in measured.results if (one.size, one.depth) == key], pace=[]
+        )  # fmt: skip
+        found += [(*key, one) for one in judge(here) if one.text]
     return found
 
 
@@ -63,15 +77,17 @@ def _beside_two_copies(m: Measured) -> Verdict | None:
 
 
 def _verifying(m: Measured) -> Verdict | None:
-    """What verifying adds, in passes over the bytes in memory."""
+    """What verifying adds, in passes over the bytes where the same row has put them."""
+    once = {(one.row, one.size, one.depth): one.cpu_s_gib for one in m.read_passes}
     plain = {(one.row, one.size, one.depth): one.cpu_s_gib for one in _of(m, verify=False, smallest=_LARGE)}
     known = [
         one for one in _of(m, verify=True, smallest=_LARGE)
-        if (one.row, one.size, one.depth) in plain and m.read_pass.get(one.size)
+        if (one.row, one.size, one.depth) in plain and once.get((one.row, one.size, one.depth))
     ]  # fmt: skip
 
     def passes(one: Result) -> float:
-        return (one.cpu_s_gib - plain[one.row, one.size, one.depth]) / m.read_pass[one.size]
+        key = one.row, one.size, one.depth
+        return (one.cpu_s_gib - plain[key]) / once[key]
 
     return _worst(known, passes, "+ {:.2f} passes", 1.3)
 
@@ -87,6 +103,31 @@ def _faults(m: Measured) -> Verdict | None:
     return _worst(_of(m, verify=False) + _of(m, verify=True), lambda one: one.faults, "{:.2f}", 1)
 
 
+def _writes(*rows: str) -> _Judge:
+    """The lowest share of fio's throughput that these have."""
+
+    def judge(m: Measured) -> Verdict | None:
+        known = [
+            one for one in m.results if one.row in rows and one.size >= 64 * _KIB and "of_fio" in one.ratios
+        ]  # fmt: skip
+        if not known:
+            return None
+        worst = min(known, key=lambda one: one.ratios["of_fio"])
+        share = worst.ratios["of_fio"]
+        return Verdict(f"{share:.2f} x: {worst.row}, {size(worst.size)}, {worst.depth} at a time", share >= 0.9)
+
+    return judge
+
+
+def _pace(m: Measured) -> Verdict | None:
+    """The median of the tries, as for all that is measured in rounds."""
+    if not m.pace:
+        return None
+    share = statistics.median(one.ratio for one in m.pace)
+    came = statistics.median(one.gib_s for one in m.pace)
+    return Verdict(f"{share:.1%} while {came:.2f} GiB/s came in", share >= 0.9)
+
+
 _AIMS: tuple[tuple[str, str, _Judge], ...] = (
     ("read from 64 KiB on, 1 at a time, beside fio", ">= 0.95 x", _beside_fio),
     ("processor, from 16 MiB on, not verified", "<= 0.03 s/GiB", _cpu),
@@ -94,4 +135,8 @@ _AIMS: tuple[tuple[str, str, _Judge], ...] = (
     ("verifying adds, from 16 MiB on", "<= 1.3 passes over the bytes", _verifying),
     ("host, from 16 MiB on; verified: at 4 at a time and more", "<= 5 % of total", _host),
     ("page faults of a read", "<= 1", _faults),
+    ("write from 64 KiB on, never synced, beside fio", ">= 0.9 x", _writes(puts.NONE)),
+    ("write from 64 KiB on, synced at the end, beside fio", ">= 0.9 x", _writes(puts.BATCH)),
+    ("write from 64 KiB on, synced each, beside fio", ">= 0.9 x", _writes(puts.EACH, puts.PERSIST)),
+    ("another thread's pace beside 64 prefetches", ">= 90 % of its own", _pace),
 )

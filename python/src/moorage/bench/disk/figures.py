@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...timings import Stamped
+from .pace import Pace
 from .place import Counters
 
 COLD = 0.95
@@ -35,7 +36,7 @@ class Op(Stamped):
 
 @dataclass
 class Pass:
-    """Every object read once, cold."""
+    """Every object read once, cold; or written once."""
 
     ops: list[Op]
     nbytes: int
@@ -109,24 +110,39 @@ class Result:
     queue: float | None = None
     """Mean number of requests in the device's queue; everybody's."""
     request_ms: float | None = None
-    """Mean milliseconds of a request, as the kernel says; everybody's."""
+    """Mean milliseconds of a request to read, as the kernel says; everybody's."""
     resident: float | None = None
     """The worst of the rounds."""
     from_device: float | None = None
-    """Bytes that the device has read, for each one delivered; the least of the rounds. Below 1: not all was cold."""
+    """Bytes that the device has read, for each one delivered; the least of the rounds. Below 1: not all was cold. Of a
+    row that writes: those that it has written, and below 1 not all has reached the device.
+    """
     others: float | None = None
     """Bytes that the device has moved for somebody else, for each one delivered; median of the rounds. What a path
-    reads ahead or beside counts too, so a little is always there.
+    reads ahead or beside counts too, and journals, so a little is always there.
     """
     ratios: dict[str, float] = field(default_factory=dict)
     """gib_s, total and cpu beside the base; of_fio."""
+    writes: bool = False
 
     @property
     def cold(self) -> bool | None:
-        """Whether it is proved; None where the device does not count."""
+        """Whether it is proved, and of writes that they reached the device; None where the device does not count."""
+        if self.writes:
+            return None if self.from_device is None else self.from_device >= COLD
         if self.resident is not None and self.resident > WARM:
             return False
         return None if self.from_device is None or self.resident is None else self.from_device >= COLD
+
+
+@dataclass(frozen=True)
+class ReadPass:
+    """What it takes to look once at every byte that a row has just delivered."""
+
+    row: str
+    size: int
+    depth: int
+    cpu_s_gib: float
 
 
 @dataclass
@@ -134,14 +150,18 @@ class Measured:
     results: list[Result] = field(default_factory=list)
     base: str = ""
     """Ratios are those of a row to this one, of the same size and depth, in the same rounds."""
-    read_pass: dict[int, float] = field(default_factory=dict)
-    """Size -> CPU seconds for each GiB of reading an object's bytes once, in memory."""
+    write_base: str = ""
+    """The same of rows that write."""
+    read_passes: list[ReadPass] = field(default_factory=list)
+    pace: list[Pace] = field(default_factory=list)
     definitions: dict[str, str] = field(default_factory=dict)
     """Row -> what its device time is."""
     missing: list[str] = field(default_factory=list)
 
 
-def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: Sequence[Pass]) -> Result:
+def result(
+    name: str, size: int, depth: int, verify: bool, copies: int, passes: Sequence[Pass], *, writes: bool = False
+) -> Result:
     """Latencies are pooled over the rounds; the rest are medians of the rounds, or the worst where it is the proof."""
     ops = [op for one in passes for op in one.ops]
     found = Result(
@@ -150,7 +170,7 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
         cpu_s_gib=statistics.median(cpu_s_gib(one) for one in passes),
         cpu_ns=sum(one.cpu for one in passes) / max(len(ops), 1),
         faults=sum(one.minor + one.major for one in passes) / max(len(ops), 1),
-        copies=copies,
+        copies=copies, writes=writes,
     )  # fmt: skip
     if ops:
         found.total = spread([op.total for op in ops])
@@ -169,15 +189,18 @@ def result(name: str, size: int, depth: int, verify: bool, copies: int, passes: 
     if seen:
         found.queue = statistics.median(device.queue_ms * 1e6 / one.device_wall for one, device in seen)
         reads = sum(device.reads for _, device in seen)
-        found.request_ms = sum(device.read_ms for _, device in seen) / reads if reads else None
-        found.from_device = min(device.nbytes / one.nbytes for one, device in seen) if passes[0].nbytes else None
+        found.request_ms = sum(device.read_ms for _, device in seen) / reads if reads and not writes else None
         if passes[0].nbytes:
-            found.others = statistics.median(_others(one, device) for one, device in seen)
+            found.from_device = min(_moved(device, writes) / one.nbytes for one, device in seen)
+            found.others = statistics.median(
+                (max(_moved(device, writes) - one.nbytes, 0) + _moved(device, not writes)) / one.nbytes
+                for one, device in seen
+            )
     return found
 
 
-def _others(one: Pass, device: Counters) -> float:
-    return (max(device.nbytes - one.nbytes, 0) + device.written) / one.nbytes
+def _moved(device: Counters, writes: bool) -> int:
+    return device.written if writes else device.nbytes
 
 
 def gib_s(one: Pass) -> float:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
+from time import thread_time_ns
 from typing import Any, Callable
 
 from ...store import Store
+from ..register import memory
 from . import threads
 from .figures import Op
 from .objects import Object, content
-from .rows import Reader, Row, Stamped, buffer
+from .rows import Row, Stamped, Worker, buffer, look
 
 INTO, VIEW = "Moorage get_into", "Moorage get_array"
 _DEVICE = "from the first submission to the last completion, as the store has stamped it"
@@ -22,14 +23,19 @@ OUTSIDE = "outside"
 _ROOM = 64 << 20
 
 
+def own_pages(pages: str) -> str:
+    """What a store is told for memory of the same kind as that of reused buffers."""
+    return "auto" if pages == memory.THP else "off"
+
+
 class Kept:
     """A store whose objects lie in its directory, and not in its memory: written by one, opened again by another with
     `promote="never"`, so that what is read stays on disk alone and every pass is the first.
     """
 
-    def __init__(self, folder: str, verify: bool, depth: int) -> None:
+    def __init__(self, folder: str, verify: bool, depth: int, pages: str = memory.THP) -> None:
         self.folder = os.path.join(folder, "store-" + ("verified" if verify else "plain"))
-        self.verify, self._depth = verify, depth
+        self.verify, self._depth, self._pages = verify, depth, pages
         self.store: Any = None
         self._holds = (0, 0)
         self._seen = 0
@@ -46,11 +52,12 @@ class Kept:
         self.store, self._seen = self._open(2 * size * self._depth, capacity), 0
         self._holds = (size, count)
 
-    def _open(self, memory: int, disk: int) -> Any:
+    def _open(self, capacity: int, disk: int) -> Any:
         settings: Any = {
-            "disk": self.folder, "disk_capacity": disk, "promote": "never", "verify": "always" if self.verify else "off"
+            "disk": self.folder, "disk_capacity": disk, "promote": "never",
+            "verify": "always" if self.verify else "off", "hugepages": own_pages(self._pages),
         }  # fmt: skip
-        return Store(memory + _ROOM, **settings)
+        return Store(capacity + _ROOM, **settings)
 
     def files(self) -> list[str]:
         names = [os.path.join(self.folder, name) for name in sorted(os.listdir(self.folder))]
@@ -58,8 +65,7 @@ class Kept:
 
     def records(self, count: int) -> list[Any]:
         """The store's own of the `count` operations since the last time."""
-        reads = ("get", "get_into")
-        new = [one for one in self.store.timings().recent if one.sequence > self._seen and one.kind in reads]
+        new = recorded(self.store, ("get", "get_into"), self._seen)
         self._seen = max((one.sequence for one in new), default=self._seen)
         if len(new) < count:
             raise ValueError(f"the store has recorded {len(new)} of {count} operations")
@@ -72,17 +78,17 @@ class Kept:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def recorded(store: Any, kinds: Sequence[str], after: int = 0) -> list[Any]:
+    """What a store remembers of operations of these kinds, of those that came after one."""
+    return [one for one in store.timings().recent if one.sequence > after and one.kind in kinds]
+
+
 class Disk(Row):
     verifies = True
 
-    def __init__(self, name: str, kept: Kept, reader: Callable[[Any, Sequence[Object]], threads.Reader]) -> None:
+    def __init__(self, name: str, kept: Kept, reader: Callable[[Any, Sequence[Object]], threads.Worker]) -> None:
         super().__init__(name, 0, _DEVICE, lambda objects: reader(kept.store, objects))
         self._kept = kept
-
-    def lacking(self) -> str | None:
-        if "disk" in inspect.signature(Store.__init__).parameters:
-            return None
-        return "this version's Store has no disk="
 
     def prepare(self, objects: Sequence[Object]) -> None:
         self._kept.fill(objects[0].size, len(objects))
@@ -95,15 +101,60 @@ class Disk(Row):
         ran.ops = paired(ran.ops, self._kept.records(len(objects)))
         return ran
 
+    def read_pass(self, objects: Sequence[Object], depth: int) -> float:
+        """Seconds of the processor for each GiB of reading once what a read has just delivered, where it lies: with
+        the pages that it lies in, and with what the device has left of it in the caches.
+        """
+        looking = _Looking(self)
+        threads.run(looking, objects, depth, check=True)
+        return sum(looking.took) / 1e9 / (sum(one.size for one in objects) / (1 << 30))
+
     def done(self) -> None:
         self._kept.close()
 
 
-def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
-    """Operations as the caller has timed them, with the device time that the store has stamped on the same clock.
+class _Looking:
+    """A row whose check is one look at every byte, and nothing else."""
 
-    A record belongs to an operation that encloses it. With several threads more than one may: the one that ends first
-    is taken, which leaves none over. Sums, and with one thread every pair, are exact.
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self.took: list[int] = []
+        """Nanoseconds of the processor, of each look."""
+
+    def worker(self, objects: Sequence[Object]) -> threads.Worker:
+        one = self._row.worker(objects)
+        assert isinstance(one, Worker)
+
+        def check(i: int) -> None:
+            begin = thread_time_ns()
+            look(one.data, objects[i].size)
+            self.took.append(thread_time_ns() - begin)
+
+        one.check = check  # type: ignore[method-assign]
+        return one
+
+
+def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
+    """Operations as the caller has timed them, with the device time that the store has stamped on the same clock."""
+    pairs = matched(ops, records)
+    if len(pairs) != len(ops):
+        raise ValueError(f"{len(ops) - len(pairs)} of {len(ops)} operations have no record of the store's")
+    found = []
+    for op, record in pairs:
+        parts = {**record.parts, OUTSIDE: op.total - (record.t3 - record.t0)}
+        found.append(
+            Op(
+                op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts,
+                record.verify_overlapped,
+            )
+        )  # fmt: skip
+    return found
+
+
+def matched(ops: Sequence[Op], records: Sequence[Any]) -> list[tuple[Op, Any]]:
+    """A record belongs to an operation that encloses it. With several threads more than one may: the one that ends
+    first is taken, which leaves none over. Sums, and with one thread every pair, are exact. Operations without a record
+    are not in what is returned.
     """
     open_ops: list[Op] = []
     waiting = sorted(ops, key=lambda op: op.t0, reverse=True)
@@ -116,20 +167,11 @@ def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
             continue  # of somebody else's
         op = min(fitting, key=lambda one: one.t3)
         open_ops.remove(op)
-        outside = (record.t0 - op.t0) + (op.t3 - record.t3)
-        parts = {**record.parts, OUTSIDE: outside}
-        found.append(
-            Op(
-                op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts,
-                record.verify_overlapped,
-            )
-        )  # fmt: skip
-    if len(found) != len(ops):
-        raise ValueError(f"{len(ops) - len(found)} of {len(ops)} operations have no record of the store's")
+        found.append((op, record))
     return found
 
 
-class _Into(Reader):
+class _Into(Worker):
     """Into memory that is used again, and whose pages are there."""
 
     def __init__(self, store: Any, objects: Sequence[Object], pages: str) -> None:
@@ -139,7 +181,7 @@ class _Into(Reader):
         self._memory = buffer(max(one.size for one in objects), pages)
         self.data = self._memory.view()
 
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         n = self._store.get_into(self._keys[i], self.data)
         if n != self.objects[i].size:
             raise ValueError(f"object {i} has {n} bytes, not {self.objects[i].size}")
@@ -150,13 +192,13 @@ class _Into(Reader):
         self._memory.close()
 
 
-class _View(Reader):
+class _View(Worker):
     def __init__(self, store: Any, objects: Sequence[Object]) -> None:
         super().__init__(objects)
         self._store = store
         self._keys = [str(i) for i in range(len(objects))]
 
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         self.data = self._store.get_array(self._keys[i])
         return 0, 0, 0
 
@@ -167,11 +209,11 @@ class _View(Reader):
 def rows(folder: str, depth: int, pages: str) -> list[tuple[Row, bool]]:
     """Each twice: without verification, and with; at most `depth` operations at a time.
 
-    pages  the kind of memory that the caller's buffer is of; a view is in the store's own
+    pages  the kind of memory that the caller's buffer is of, and the store's own, in which a view is
     """
     found: list[tuple[Row, bool]] = []
     for verify in (False, True):
-        kept = Kept(folder, verify, depth)
+        kept = Kept(folder, verify, depth, pages)
         found.append((Disk(INTO, kept, partial(_Into, pages=pages)), verify))
         found.append((Disk(VIEW, kept, _View), verify))
     return found

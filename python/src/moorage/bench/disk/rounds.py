@@ -1,4 +1,4 @@
-"""Passes: everybody reads every object once, cold, at the same depth; forwards, and then in the opposite order."""
+"""Passes: everybody reads every object once, cold, or writes it, at the same depth; to and fro in turns."""
 
 from __future__ import annotations
 
@@ -64,11 +64,17 @@ class Rounds:
     def one(self, side: Side, *, check: bool) -> Pass:
         """One pass of one row."""
         side.row.verify = side.verify
-        side.row.cool(self.objects)
-        here, everything = side.row.residency(self.objects)
-        before, begin = self._counters(), _clock()
-        ran = side.row.run(self.objects, self.depth, check)
-        after, wall = self._counters(), _clock() - begin
+        side.row.begin(self.objects, self.depth)
+        try:
+            side.row.cool(self.objects)
+            here, everything = side.row.residency(self.objects)
+            before, begin = self._counters(), _clock()
+            ran = side.row.run(self.objects, self.depth, check)
+            after, wall = self._counters(), _clock() - begin
+        finally:
+            side.row.end()
+        if check and side.row.writes:
+            side.row.compare(self.objects)
         return Pass(
             ran.ops, ran.nbytes, ran.wall, ran.cpu, ran.minor, ran.major,
             here / everything if everything else None,

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from time import monotonic_ns, thread_time_ns
+from time import monotonic_ns
 from typing import Any, Callable
 
 import numpy as np
@@ -31,14 +31,17 @@ URING_ONE = "io_uring, one chunk"
 URING_ALL = "io_uring, all chunks"
 NOTHING = "(nothing)"
 
-_compare = ctypes.CDLL(None).memcmp  # reads memory once, without the GIL
+_compare = ctypes.CDLL(None).memcmp  # without the GIL
 _compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-
-_UNCACHED = 256 << 20
-"""More than caches hold."""
 
 Stamped = tuple[int, int, int]
 """t1, t2, and nanoseconds of copying afterwards."""
+
+
+def look(data: Any, n: int) -> None:
+    """Reads the first n bytes once: beside themselves, so that the second look finds each line."""
+    at = np.frombuffer(data, np.uint8, n).ctypes.data
+    _compare(at, at, n)
 
 
 def buffer(size: int, pages: str) -> memory.Area:
@@ -48,15 +51,18 @@ def buffer(size: int, pages: str) -> memory.Area:
     return area
 
 
-class Reader:
-    """Reads in one thread, which also makes and closes it."""
+class Worker:
+    """What paths have in common in one thread, which also makes and closes it."""
 
     def __init__(self, objects: Sequence[Object]) -> None:
         self.objects = objects
         self.data: Any = b""
-        """What `read` has delivered: valid until `drop`, or the next read."""
+        """What `do` has delivered: valid until `drop`, or the next one."""
 
-    def read(self, i: int) -> Stamped:
+    def ready(self, i: int) -> None:
+        pass
+
+    def do(self, i: int) -> Stamped:
         raise NotImplementedError
 
     def check(self, i: int) -> None:
@@ -67,6 +73,9 @@ class Reader:
 
     def drop(self) -> None:
         pass
+
+    def finish(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass
@@ -81,9 +90,12 @@ class Row:
 
     verifies = False
     """It does so by itself when `verify` is set: nobody else has to."""
+    writes = False
+    twin = "fio"
+    """The row of fio with the same pattern."""
 
-    def __init__(self, name: str, copies: int, device: str, reader: Callable[[Sequence[Object]], threads.Reader]):
-        self.name, self.copies, self.device, self._reader = name, copies, device, reader
+    def __init__(self, name: str, copies: int, device: str, worker: Callable[[Sequence[Object]], threads.Worker]):
+        self.name, self.copies, self.device, self._worker = name, copies, device, worker
         self.verify = False
 
     def lacking(self) -> str | None:
@@ -92,6 +104,15 @@ class Row:
 
     def prepare(self, objects: Sequence[Object]) -> None:
         """Before the first pass over these objects."""
+
+    def begin(self, objects: Sequence[Object], depth: int) -> None:
+        """Before a pass, and not part of it."""
+
+    def end(self) -> None:
+        """After a pass."""
+
+    def compare(self, objects: Sequence[Object]) -> None:
+        """Raises ValueError unless the last pass has written what it had to."""
 
     def cool(self, objects: Sequence[Object]) -> None:
         """Before each pass: from now on everything is on the device alone."""
@@ -105,8 +126,8 @@ class Row:
         """Bytes in the page cache, and all bytes, of the files that will be read."""
         return resident(self.files(objects))
 
-    def reader(self, objects: Sequence[Object]) -> threads.Reader:
-        return self._reader(objects)
+    def worker(self, objects: Sequence[Object]) -> threads.Worker:
+        return self._worker(objects)
 
     def run(self, objects: Sequence[Object], depth: int, check: bool) -> threads.Ran:
         """A pass."""
@@ -137,8 +158,8 @@ def resident(paths: Sequence[str]) -> tuple[int, int]:
     return here, everything
 
 
-class _Load(Reader):
-    def read(self, i: int) -> Stamped:
+class _Load(Worker):
+    def do(self, i: int) -> Stamped:
         path = self.objects[i].npy
         t1 = monotonic_ns()
         self.data = np.load(path)
@@ -149,7 +170,7 @@ class _Load(Reader):
 
 
 class _LoadAndCopy(_Load):
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         path = self.objects[i].npy
         t1 = monotonic_ns()
         loaded = np.load(path)
@@ -159,7 +180,7 @@ class _LoadAndCopy(_Load):
         return t1, t2, copy
 
 
-class _Open(Reader):
+class _Open(Worker):
     """With descriptors that are open before: a store does not open a file for each object either."""
 
     flags = os.O_RDONLY
@@ -186,13 +207,12 @@ class _Open(Reader):
 
 
 class _Mapped(_Open):
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         size = self.objects[i].size
         self.map = mmap.mmap(self.files[i], size, mmap.MAP_SHARED, mmap.PROT_READ)
         self.data = np.frombuffer(self.map, np.uint8)
-        at = self.data.ctypes.data
         t1 = monotonic_ns()
-        _compare(at, at, size)
+        look(self.data, size)
         return t1, monotonic_ns(), 0
 
     def drop(self) -> None:
@@ -207,7 +227,7 @@ class _Buffered(_Open):
         self.memory = buffer(max(one.size for one in self.objects), self.pages)
         self.data = self.memory.view()
 
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         fd, size, at = self.files[i], self.objects[i].size, 0
         t1 = monotonic_ns()
         while at < size:
@@ -240,7 +260,7 @@ class _Uring(_Direct):
     def chunk(self, size: int) -> int:
         return size
 
-    def read(self, i: int) -> Stamped:
+    def do(self, i: int) -> Stamped:
         assert self.ring is not None
         size = self.objects[i].size
         return (*self.ring.read(i, 0, size, self.chunk(size)), 0)
@@ -264,8 +284,8 @@ class _LoadRow(Row):
         return [one.npy for one in objects]
 
 
-class _Nothing(Reader):
-    def read(self, i: int) -> Stamped:
+class _Nothing(Worker):
+    def do(self, i: int) -> Stamped:
         t1 = monotonic_ns()
         return t1, t1, 0
 
@@ -279,23 +299,6 @@ class _NothingRow(Row):
 
 
 _CALL = "from the submission to the last completion; the drive writes into the reused buffer"
-
-
-def read_pass(n: int) -> int:
-    """Nanoseconds of the processor for reading so many bytes once that lie in memory and in no cache: beside
-    themselves, so that the second look finds each line.
-    """
-    area = buffer(max(_UNCACHED, n), memory.THP)
-    try:
-        took = []
-        for _ in range(3):
-            begin = thread_time_ns()
-            for at in range(0, area.size - n + 1, n):
-                _compare(area.address + at, area.address + at, n)
-            took.append(thread_time_ns() - begin)
-        return min(took) // (area.size // n)
-    finally:
-        area.close()
 
 
 def rows(pages: str = memory.THP) -> list[Row]:

@@ -10,12 +10,14 @@ from typing import Any
 from ..report import Table, duration, size
 from . import aims
 from .figures import COLD, WARM, Measured, Result, Spread
+from .pace import Pace
 from .rows import NOTHING
 
 _COST = (
     "path", "verify", "GiB/s", "x base", "% of fio", "CPU s/GiB", "x base", "CPU/op", "faults/op", "copies", "depth",
     "queue", "request", "cached", "from device", "others", "cold",
 )  # fmt: skip
+_WRITE_COST = (*_COST[:-5], "to device", "others", "arrived")
 _TIMES = (
     "path", "verify", "ops", "total p50", "p95", "p99", "x base", "device p50", "p95", "p99", "host p50", "p95", "p99",
     "copy", "verified",
@@ -41,6 +43,8 @@ MEANINGS = {
     "others": "bytes that the device has moved for somebody else for each one delivered, median of the passes: where "
     "this is more than a little, the other figures are not those of a machine at rest",
     "cold": f"at most {WARM:.0%} was cached, and at least {COLD:.0%} came from the device",
+    "to device": "bytes that the device has written (its sectors) for each one delivered; the least of the passes",
+    "arrived": f"at least {COLD:.0%} of what was written had reached the device when the pass ended",
     "copy, verified": "medians, parts of host",
     "overlapped": "checksums computed while later chunks were in flight: inside device, a part of nothing",
     "outside": "the part of host that is not the store's: Python, ctypes and the ABI, before its first stamp and after "
@@ -50,11 +54,14 @@ MEANINGS = {
 
 def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
     rows: list[Sequence[str]]
+    columns: Sequence[str]
     shown = [Table("Machine", ("", ""), [(name, str(value)) for name, value in facts.items()], left=2)]
-    for key in dict.fromkeys((one.size, one.depth) for one in measured.results):
-        results = [one for one in measured.results if (one.size, one.depth) == key]
-        title = f"{size(key[0])}, {key[1]} at a time"
-        shown.append(Table(f"{title}; base: {measured.base or 'none'}", _COST, [_cost(one) for one in results], left=2))
+    for key in dict.fromkeys((one.writes, one.size, one.depth) for one in measured.results):
+        results = [one for one in measured.results if (one.writes, one.size, one.depth) == key]
+        writes, base = key[0], measured.write_base if key[0] else measured.base
+        title = f"{'writes, ' if writes else ''}{size(key[1])}, {key[2]} at a time"
+        columns = _WRITE_COST if writes else _COST
+        shown.append(Table(f"{title}; base: {base or 'none'}", columns, [_cost(one) for one in results], left=2))
         timed = [_times(one) for one in results if one.total is not None]
         shown.append(Table(f"{title}: times", _TIMES, timed, left=2))
     inside = [one for one in measured.results if one.parts]
@@ -69,9 +76,17 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
         ]  # fmt: skip
         columns = ("path", "verify", "size", "depth", *(name.replace("_", " ") for name in names), "overlapped")
         shown.append(Table("What host is made of: means", columns, rows, left=2))
-    if measured.read_pass:
-        rows = [(size(n), f"{cost:.3f}") for n, cost in measured.read_pass.items()]
-        shown.append(Table("Reading bytes once that lie in memory and in no cache", ("size", "CPU s/GiB"), rows))
+    if measured.read_passes:
+        rows = [(one.row, size(one.size), f"{one.depth}", f"{one.cpu_s_gib:.3f}") for one in measured.read_passes]
+        columns = ("path", "size", "depth", "CPU s/GiB")
+        shown.append(Table("Looking once at every byte that a read has just delivered, where it lies", columns, rows))
+    if measured.pace:
+        shown.append(_pace(measured.pace))
+    rows = [
+        (size(n), f"{depth}", one.what, one.limit, one.text, one.verdict) for n, depth, one in aims.judge_each(measured)
+    ]
+    columns = ("size", "depth", "aim", "limit", "measured", "verdict")
+    shown.append(Table("Aims at each size and depth", columns, rows, left=6))
     rows = [(aim.what, aim.limit, aim.text, aim.verdict) for aim in aims.judge(measured)]
     shown.append(Table("Aims, worst case", ("aim", "limit", "measured", "verdict"), rows, left=4))
     shown.append(Table("What counts as device", ("", ""), list(measured.definitions.items()), left=2))
@@ -79,6 +94,19 @@ def tables(facts: dict[str, Any], measured: Measured) -> list[Table]:
     if measured.missing:
         shown.append(Table("Not measured", ("",), [(text,) for text in measured.missing]))
     return shown
+
+
+def _pace(tries: Sequence[Pace]) -> Table:
+    rows: list[Sequence[str]] = [
+        (
+            *(f"{pace / 1e6:.2f}" for pace in (one.before, one.beside, one.after)), f"{one.ratio:.1%}",
+            f"{one.gib_s:.2f}",
+        )
+        for one in tries
+    ]  # fmt: skip
+    columns = ("million turns/s alone", "beside", "alone again", "beside / mean of both", "GiB/s prefetched meanwhile")
+    title = f"A loop in pure Python in another thread, beside {tries[0].outstanding} prefetches outstanding"
+    return Table(title, columns, rows)
 
 
 def _cost(one: Result) -> Sequence[str]:
@@ -89,9 +117,13 @@ def _cost(one: Result) -> Sequence[str]:
         f"{one.cpu_s_gib:.3f}" if read else "", _ratio(ratio.get("cpu")),
         duration(one.cpu_ns) if one.operations else "", f"{one.faults:.1f}" if one.operations else "",
         f"{one.copies}", f"{one.depth}", _shown(one.queue, "{:.1f}"),
-        "" if one.request_ms is None else duration(one.request_ms * 1e6),
-        _shown(one.resident, "{:.1%}"), _shown(one.from_device, "{:.2f}"), _shown(one.others, "{:.2f}"), _cold(one),
+        *(() if one.writes else (_request(one), _shown(one.resident, "{:.1%}"))),
+        _shown(one.from_device, "{:.2f}"), _shown(one.others, "{:.2f}"), _cold(one),
     )  # fmt: skip
+
+
+def _request(one: Result) -> str:
+    return "" if one.request_ms is None else duration(one.request_ms * 1e6)
 
 
 def _times(one: Result) -> Sequence[str]:
@@ -135,7 +167,12 @@ def _cold(one: Result) -> str:
 def write_json(path: str, facts: dict[str, Any], measured: Measured) -> None:
     judged = [asdict(aim) for aim in aims.judge(measured)]
     results = [{**asdict(one), "cold": one.cold} for one in measured.results]
-    content = {"machine": facts, **asdict(measured), "results": results, "columns": MEANINGS, "aims": judged}
+    each = [{"size": n, "depth": depth, **asdict(aim)} for n, depth, aim in aims.judge_each(measured)]
+    pace = [{**asdict(one), "ratio": one.ratio} for one in measured.pace]
+    content = {
+        "machine": facts, **asdict(measured), "results": results, "pace": pace, "columns": MEANINGS, "aims": judged,
+        "aims_at_each": each,
+    }  # fmt: skip
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.write("\n")
@@ -150,7 +187,7 @@ def write_plot(path: str, measured: Measured) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    depths = list(dict.fromkeys(one.depth for one in measured.results))
+    depths = sorted({one.depth for one in measured.results})
     shown = [one for one in measured.results if one.row != NOTHING]
     figure, panels = pyplot.subplots(
         3, len(depths), figsize=(6.5 * len(depths), 15), squeeze=False, layout="constrained"

@@ -16,29 +16,37 @@ from .objects import Object
 _clock = time.monotonic_ns
 
 
-class Reader(Protocol):
-    """Of one thread, which also makes and closes it."""
+class Worker(Protocol):
+    """Reads or writes in one thread, which also makes and closes it."""
 
-    def read(self, i: int) -> tuple[int, int, int]:
-        """t1, t2, and nanoseconds of copying."""
+    def ready(self, i: int) -> None:
+        """What comes before an operation and is not part of it."""
+
+    def do(self, i: int) -> tuple[int, int, int]:
+        """The operation: t1, t2, and nanoseconds of copying."""
 
     def check(self, i: int) -> None:
         """Raises ValueError unless what was read is what was written."""
 
     def drop(self) -> None:
-        """Gives back what a read has made."""
+        """Gives back what an operation has made."""
+
+    def finish(self) -> bool:
+        """After the last operation, and part of the pass: whether there was anything to do."""
 
     def close(self) -> None:
         """Gives back the rest."""
 
 
-class Readers(Protocol):
-    def reader(self, objects: Sequence[Object]) -> Reader: ...
+class Workers(Protocol):
+    def worker(self, objects: Sequence[Object]) -> Worker: ...
 
 
 @dataclass
 class Ran:
-    """What a pass took; cpu and faults are those of the whole process. wall in nanoseconds, first t0 to last t3."""
+    """What a pass took; cpu and faults are those of the whole process. wall in nanoseconds, from the first t0 to the
+    last t3, or to the end of what finishes the pass.
+    """
 
     ops: list[Op]
     nbytes: int
@@ -48,16 +56,17 @@ class Ran:
     major: int
 
 
-def run(readers: Readers, objects: Sequence[Object], depth: int, check: bool) -> Ran:
-    """Reads every object once. Making and closing the readers is not in the figures."""
+def run(workers: Workers, objects: Sequence[Object], depth: int, check: bool) -> Ran:
+    """Reads or writes every object once. Making and closing the workers is not in the figures."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        ops, cpu, minor, major = _Crew(readers, objects, depth, check).run()
+        crew = _Crew(workers, objects, depth, check)
+        ops, cpu, minor, major = crew.run()
     finally:
         if collecting:
             gc.enable()
-    wall = max(op.t3 for op in ops) - min(op.t0 for op in ops)
+    wall = max(*crew.finished, max(op.t3 for op in ops)) - min(op.t0 for op in ops)
     return Ran(ops, sum(one.size for one in objects), wall, cpu, minor, major)
 
 
@@ -74,11 +83,13 @@ def _used() -> _Used:
 
 
 class _Crew:
-    def __init__(self, readers: Readers, objects: Sequence[Object], depth: int, check: bool) -> None:
-        self.readers, self.objects, self.depth, self.check = readers, objects, depth, check
-        # Met three times: the readers are made; what was used is known; all is read.
+    def __init__(self, workers: Workers, objects: Sequence[Object], depth: int, check: bool) -> None:
+        self.workers, self.objects, self.depth, self.check = workers, objects, depth, check
+        # Met three times: the workers are made; what was used is known; all is done.
         self.together = threading.Barrier(depth + 1)
         self.found: list[list[Op]] = [[] for _ in range(depth)]
+        self.finished = [0] * depth
+        """When each had finished; 0 where nothing was left to do."""
         self.failed: list[BaseException] = []
         self.mu = threading.Lock()
         self.left = depth  # guarded by mu
@@ -109,16 +120,18 @@ class _Crew:
 
     def work(self, share: int) -> None:
         try:
-            reader = self.readers.reader(self.objects)
+            worker = self.workers.worker(self.objects)
             try:
                 self.together.wait()
                 self.together.wait()
                 for i in range(share, len(self.objects), self.depth):
-                    self.found[share].append(one(reader, i, self.check))
+                    self.found[share].append(one(worker, i, self.check))
+                if worker.finish():
+                    self.finished[share] = _clock()
                 self.ended()
                 self.together.wait()
             finally:
-                reader.close()
+                worker.close()
         except threading.BrokenBarrierError:
             pass  # another thread has failed
         except BaseException as error:
@@ -133,14 +146,15 @@ class _Crew:
                 self.after = _used()
 
 
-def one(reader: Reader, i: int, check: bool) -> Op:
+def one(worker: Worker, i: int, check: bool) -> Op:
     """One operation. What it made is given back after the last stamp."""
+    worker.ready(i)
     t0, verify = _clock(), 0
-    t1, t2, copy = reader.read(i)
+    t1, t2, copy = worker.do(i)
     if check:
         begin = _clock()
-        reader.check(i)
+        worker.check(i)
         verify = _clock() - begin
     t3 = _clock()
-    reader.drop()
+    worker.drop()
     return Op(t0, t1, t2, t3, copy, verify)
