@@ -26,7 +26,6 @@ from moorage.bench.kv.engine import Engine, Rules
 from moorage.bench.kv.figures import figures
 from moorage.bench.kv.lane import Lane
 from moorage.bench.kv.models import MODELS
-from moorage.bench.kv.paths import ours
 from moorage.bench.kv.paths.direct import Direct
 from moorage.bench.kv.paths.files import Buffered, Load, LoadAndCopy, Mapped
 from moorage.bench.kv.paths.memory import Memory
@@ -51,11 +50,6 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield Path(made)
 
 
-def _need(way: str) -> None:
-    if way == "moorage" and ours.lacking():
-        pytest.skip(f"probed inspect.signature(Store): {ours.lacking()}")
-
-
 def _ops(folder: Path) -> list[OpRecord]:
     return records.read(Names(str(folder / "result.json")).ops(0), OpRecord)
 
@@ -65,7 +59,6 @@ def _ops(folder: Path) -> list[OpRecord]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_host_and_device_are_total_on_every_path(way: str, disk: Path) -> None:
-    _need(way)
     # 64 KiB a token: objects of some hundred KiB, and two tiers in memory above.
     status, found = run(
         disk, "--backend", way, "--cpu-mem-gb", "0.002", "--gpu-mem-gb", "0.001", "--enable-rag", "--max-requests", "30"

@@ -157,7 +157,7 @@ def test_all_paths_deliver_the_same_bytes_in_turns(monkeypatch: pytest.MonkeyPat
         assert text in said
     names = {row["name"] for row in found["rows"]}
     assert {"legacy2", "legacy1", "mmap", "buffered"} <= names
-    assert ours.lacking() or "moorage" in names, found["missing"]
+    assert "moorage" in names, found["missing"]
     for row in found["rows"]:
         assert row["host"]["sum"] + row["device"]["sum"] == pytest.approx(row["total"]["sum"])
         assert row["nbytes"] == found["bytes"] * row["passes"]
@@ -238,8 +238,6 @@ def test_the_store_costs_a_quarter_of_two_copies(monkeypatch: pytest.MonkeyPatch
     """CPU seconds for each GiB, from 16 MiB, without verification; and host is a small part."""
     import tempfile
 
-    if ours.lacking():
-        pytest.skip(f"probed inspect.signature(Store): {ours.lacking()}")
     parent = on_disk()
     if parent is None:
         pytest.skip("probed /var/tmp, the home and this folder: none lies on a block device")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ....errors import InvalidArgumentError
 from ..models import Model
-from . import ours
 from .direct import Direct
 from .files import Buffered, Load, LoadAndCopy, Mapped
 from .ours import Ours
@@ -17,7 +16,7 @@ NAMES = (*FILES, Ours.name)
 def chosen(name: str) -> str:
     """What "auto" means here. InvalidArgumentError for what there is not."""
     if name == "auto":
-        return Direct.name if ours.lacking() else Ours.name
+        return Ours.name
     if name not in NAMES:
         raise InvalidArgumentError(f"--backend {name}: there are {', '.join(NAMES)}")
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from time import monotonic_ns
 from typing import Any
@@ -17,13 +16,6 @@ from .path import Lacking, Meaning, Path, ShortRead, Stamps
 _ROOM = 64 << 20
 _READ = "from the first submission to the last completion, as the store has stamped it; 0 for what its memory still had"
 _WRITE = "as reads; it is durable when put returns"
-
-
-def lacking() -> str | None:
-    """Why this version cannot."""
-    if "disk" in inspect.signature(Store.__init__).parameters:
-        return None
-    return "this version's Store has no disk="
 
 
 class _Registered:
@@ -46,9 +38,6 @@ class Ours(Path):
     title = "Moorage get_into"
 
     def __init__(self, folder: str, model: Model, *, memory: int, capacity: int, verify: bool = False) -> None:
-        why = lacking()
-        if why is not None:
-            raise Lacking(why)
         os.makedirs(folder, exist_ok=True)
         self._folder = os.path.join(folder, "store")
         self._memory = memory + _ROOM
