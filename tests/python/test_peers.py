@@ -173,12 +173,14 @@ def test_nothing_is_left_of_a_run_that_is_broken_off(end: signal.Signals) -> Non
         assert run.stderr is not None
         try:
             for line in run.stderr:
-                if "hand-over" in line:
+                if "measuring" in line:
                     break
+            run.send_signal(signal.SIGSTOP)  # else it may have ended before its children are known
             children = psutil.Process(run.pid).children(recursive=True)
             assert len(children) >= 5
         finally:
             run.send_signal(end)
+            run.send_signal(signal.SIGCONT)
         run.stderr.read()
         assert run.wait(30) != 0
     gone, alive = psutil.wait_procs(children, timeout=20)
