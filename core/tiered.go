@@ -171,12 +171,10 @@ func (s *Store) through(op string, key []byte) error {
 	if s.tiered == nil || !s.tiered.opts.WriteThrough {
 		return nil
 	}
+	// What was on disk under the key was removed by the put: that record stands before the object's, and is as lasting.
 	err := s.persist(op, timing.Put, key)
 	if errors.Is(err, ErrNotFound) {
 		return nil // somebody removed it meanwhile
-	}
-	if err == nil {
-		err = s.tiered.disk.Settle()
 	}
 	if err != nil {
 		return failf(op, ErrDisk, "key %q is in memory, and could not be written to disk: %w", key, err)

@@ -629,6 +629,17 @@ func TestWriteThrough(t *testing.T) {
 	requireBytes(t, found, "b", "b")
 	require.NoError(t, found.Close(true))
 
+	put(t, s, "a", []byte("newer"))
+	require.NoError(t, s.PutSet([]Item{item("b", []byte("newer"))}, PutOptions{}, nil))
+	for seed := range uint64(20) { // what was replaced does not come back
+		after.Disk.FS = dir.Crash(seed)
+		found, err := Open(after)
+		require.NoError(t, err)
+		requireBytes(t, found, "a", "newer")
+		requireBytes(t, found, "b", "newer")
+		require.NoError(t, found.Close(true))
+	}
+
 	dir.Inject(faulty.Rule{Op: faulty.Write, Err: syscall.EIO})
 	_, err = s.Put([]byte("c"), []byte("c"), PutOptions{})
 	require.ErrorIs(t, err, ErrDisk)
