@@ -73,6 +73,7 @@ func moorgo_put_batch(id C.uint64_t, packed C.moor_ckeys, parts C.moor_cparts, p
 		})
 	}
 	statuses := unsafe.Slice(statusesOut, k.len())
+	o = o.Queued()
 	for i := range statuses {
 		from, to := span(ends, i)
 		statuses[i] = put(s, k.at(i), all[from:to], o, nth(resultsOut, i))
@@ -101,6 +102,7 @@ func moorgo_put_tensors(id C.uint64_t, packed C.moor_ckeys, tensors C.moor_ctens
 		})
 	}
 	statuses := unsafe.Slice(statusesOut, k.len())
+	o = o.Queued()
 	for i := range statuses {
 		statuses[i] = putTensor(s, k.at(i), all[i], o, nth(resultsOut, i))
 	}

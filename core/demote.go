@@ -116,7 +116,7 @@ func (s *Store) demote(victims []toWrite) []error {
 }
 
 func (s *Store) demoteOne(x toWrite) error {
-	err := s.writeOut("demote", timing.Demote, timing.Background, x.view)
+	err := s.writeOutTimed("demote", timing.Demote, timing.Background, x.view)
 	x.view.Release()
 	verdict := retained
 	if err == nil {
@@ -132,10 +132,8 @@ func (s *Store) demoteOne(x toWrite) error {
 
 // writeOut brings an object that somebody views to disk, and tells the disk that memory has it as well. What was replaced or
 // removed meanwhile does not get there.
-func (s *Store) writeOut(op string, kind timing.Kind, class timing.Class, v View) (err error) {
-	r := timing.Record{Kind: kind, Class: class, Stamps: timing.Stamps{T0: timing.Now()}}
-	defer func() { s.tiered.record(&r, err) }()
-	t, key, size := s.tiered, v.Key(), v.Size()
+func (s *Store) writeOut(op string, v View, r *timing.Record) error {
+	t, key, size, began := s.tiered, v.Key(), v.Size(), timing.Now()
 	draft, err := t.disk.Reserve(key, v.Seq(), size)
 	if err != nil {
 		return fail(op, classifyDisk(err, key))
@@ -151,16 +149,16 @@ func (s *Store) writeOut(op string, kind timing.Kind, class timing.Class, v View
 	if !s.leads(v) { // a removal before Reserve has not ended the draft
 		return nil
 	}
-	r.BufferWait = timing.Now() - r.T0
+	r.BufferWait += timing.Now() - began
 	from := s.diskMemory(s.arena.WriterAddr(v.c.Off), s.arena.Len(v.c.Block))
 	io, err := draft.Write(t.ctx, from)
 	endParts(from)
-	addIO(&r, &io)
+	addIO(r, &io)
 	if err != nil {
 		return fail(op, classifyDisk(err, key))
 	}
 	stored, err := draft.Commit(v.content())
-	addSync(&r, draft, t.opts.Durability)
+	addSync(r, draft, t.opts.Durability)
 	if err != nil {
 		return fail(op, classifyDisk(err, key))
 	}
@@ -168,6 +166,15 @@ func (s *Store) writeOut(op string, kind timing.Kind, class timing.Class, v View
 		s.noteResident(v)
 	}
 	return nil
+}
+
+// writeOutTimed is writeOut as an operation of its own.
+func (s *Store) writeOutTimed(op string, kind timing.Kind, class timing.Class, v View) error {
+	r := timing.Queued(kind, 0)
+	r.Class = class
+	err := s.writeOut(op, v, &r)
+	s.tiered.record(&r, err)
+	return err
 }
 
 // noteResident tells the disk that memory has the object too, while it does.
@@ -197,8 +204,10 @@ func (v View) content() index.Content {
 }
 
 // Persist is PersistEach of one object.
-func (s *Store) Persist(key []byte) error {
-	errs, err := s.PersistEach(1, func(int) []byte { return key })
+func (s *Store) Persist(key []byte) error { return s.persistOne(key, timing.Now()) }
+
+func (s *Store) persistOne(key []byte, since int64) error {
+	errs, err := s.persistEach(1, func(int) []byte { return key }, since)
 	if err != nil {
 		return err
 	}
@@ -208,6 +217,11 @@ func (s *Store) Persist(key []byte) error {
 // PersistEach brings the objects under n keys to disk, and returns when they would survive a loss of power: an error a key, or
 // one of all, when nothing is known of any.
 func (s *Store) PersistEach(n int, key func(i int) []byte) (errs []error, err error) {
+	return s.persistEach(n, key, timing.Now())
+}
+
+// persistEach has a record for each object that memory has, with its wait for the others since a time.
+func (s *Store) persistEach(n int, key func(i int) []byte, since int64) (errs []error, err error) {
 	const op = "persist"
 	gate := s.anyShard()
 	if !gate.enter(s) {
@@ -218,7 +232,11 @@ func (s *Store) PersistEach(n int, key func(i int) []byte) (errs []error, err er
 		return nil, fail(op, errNoDisk)
 	}
 	errs = make([]error, n)
-	each(n, demoteDepth, func(i int) { errs[i] = s.persist(op, timing.Persist, key(i)) })
+	each(n, demoteDepth, func(i int) {
+		r := timing.Queued(timing.Persist, since)
+		errs[i] = s.persist(op, key(i), &r)
+		s.tiered.recordFound(&r, errs[i])
+	})
 	if err := s.sync(op); err != nil {
 		return nil, err
 	}
@@ -228,10 +246,10 @@ func (s *Store) PersistEach(n int, key func(i int) []byte) (errs []error, err er
 var errNoDisk = fmt.Errorf("%w: the store has no disk; open it with a directory", ErrUnsupported)
 
 func (s *Store) sync(op string) error {
-	r := timing.Record{Kind: timing.Flush, Stamps: timing.Stamps{T0: timing.Now()}}
-	r.T1 = timing.Now()
+	r := timing.Queued(timing.Flush, 0)
+	began := timing.Now()
 	err := s.tiered.disk.Sync()
-	r.T2 = timing.Now()
+	s.tiered.synced(&r, began)
 	if err != nil {
 		err = fail(op, classifyDisk(err, nil))
 	}
@@ -253,7 +271,8 @@ func each(n, atOnce int, do func(i int)) {
 	workers.Wait()
 }
 
-func (s *Store) persist(op string, kind timing.Kind, key []byte) error {
+// persist writes out what memory has under a key. Nothing is done where the disk has it.
+func (s *Store) persist(op string, key []byte, r *timing.Record) error {
 	p := s.at(key)
 	v, resident := s.resident(p, key)
 	if !resident {
@@ -266,7 +285,7 @@ func (s *Store) persist(op string, kind timing.Kind, key []byte) error {
 	if s.tiered.disk.HasSeq(key, v.Seq()) {
 		return nil
 	}
-	return s.writeOut(op, kind, timing.OK, v)
+	return s.writeOut(op, v, r)
 }
 
 // Flush is Persist of every object that was there when it began.
@@ -307,7 +326,7 @@ func (s *Store) flushed(op string, views []View) error {
 	errs := make([]error, len(views))
 	each(len(views), demoteDepth, func(i int) {
 		if v := &views[i]; !s.tiered.disk.HasSeq(v.Key(), v.Seq()) {
-			errs[i] = s.writeOut(op, timing.Persist, timing.OK, *v)
+			errs[i] = s.writeOutTimed(op, timing.Persist, timing.OK, *v)
 		}
 		views[i].Release()
 	})

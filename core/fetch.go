@@ -35,19 +35,32 @@ type flight struct {
 func (s *Store) Get(key []byte) (View, error) {
 	v, err := s.GetResident(key)
 	if err == ErrNotResident {
-		return s.fetch(timing.Get, key, false)
+		return s.fetch(timing.Get, key, false, 0)
+	}
+	return v, err
+}
+
+// getQueued is Get of who waits for his turn since a time. kind is what it counts as; named: what is on disk comes into memory
+// under its name, whatever the option says.
+func (s *Store) getQueued(kind timing.Kind, key []byte, named bool, since int64) (View, error) {
+	if s.tiered == nil {
+		return s.get(key)
+	}
+	v, err := s.getTimed(kind, key, since)
+	if err == ErrNotResident {
+		return s.fetch(kind, key, named, since)
 	}
 	return v, err
 }
 
 // fetch brings an object in from the disk; named, under its name whatever the option says.
-func (s *Store) fetch(kind timing.Kind, key []byte, named bool) (View, error) {
+func (s *Store) fetch(kind timing.Kind, key []byte, named bool, since int64) (View, error) {
 	p := s.at(key)
 	if !p.enter(s) {
 		return View{}, ErrClosed
 	}
 	defer p.leave()
-	r := timing.Record{Kind: kind, Stamps: timing.Stamps{T0: timing.Now()}}
+	r := timing.Queued(kind, since)
 	for {
 		if v, found, err := s.tryFetch(p, key, named, &r); found {
 			if err == nil {
@@ -65,6 +78,7 @@ func (s *Store) fetch(kind timing.Kind, key []byte, named bool) (View, error) {
 }
 
 func (s *Store) tryFetch(p at, key []byte, named bool, r *timing.Record) (v View, found bool, err error) {
+	began := timing.Now()
 	e, ok := s.tiered.disk.Lookup(key)
 	if ok {
 		defer e.Release()
@@ -75,7 +89,7 @@ func (s *Store) tryFetch(p at, key []byte, named bool, r *timing.Record) (v View
 		}
 		return v, resident, nil // it came meanwhile, or went
 	}
-	r.Lookup = timing.Now() - r.T0
+	r.Lookup += timing.Now() - began
 	v, err = s.share(p, e, named, r)
 	return v, true, err
 }
@@ -111,7 +125,8 @@ func (s *Store) share(p at, e *tier.Entry, named bool, r *timing.Record) (View, 
 		t.mu.Unlock()
 		<-f.done
 		s.tiered.count.shared.Add(1)
-		r.Shared, r.Bytes, r.Stamps = true, e.Bytes(), timing.Follow(r.T0, f.stamps, timing.Now())
+		r.Bytes = e.Bytes()
+		r.Follow(f.stamps, timing.Now())
 		return f.view, f.err
 	}
 	f := &flight{done: make(chan struct{}), err: ErrCancelled}
@@ -217,6 +232,10 @@ func (s *Store) readDisk(op string, e *tier.Entry, to tier.Memory, off, n uint64
 // and stays there until it returns. The object does not come into memory. done is false when memory has the object, or
 // when it is not as the caller thinks: then nothing was read.
 func (s *Store) ReadInto(key []byte, off, n uint64, addr uintptr, room uint64) (copied uint64, done bool, err error) {
+	return s.readInto(key, off, n, addr, room, 0)
+}
+
+func (s *Store) readInto(key []byte, off, n uint64, addr uintptr, room uint64, since int64) (copied uint64, done bool, err error) {
 	const op = "get into"
 	p := s.at(key)
 	if !p.enter(s) {
@@ -226,7 +245,7 @@ func (s *Store) ReadInto(key []byte, off, n uint64, addr uintptr, room uint64) (
 	if s.tiered == nil || s.inMemory(p, key) {
 		return 0, false, nil
 	}
-	r := timing.Record{Kind: timing.GetInto, Stamps: timing.Stamps{T0: timing.Now()}}
+	r, began := timing.Queued(timing.GetInto, since), timing.Now()
 	e, ok := s.tiered.disk.Lookup(key)
 	if !ok {
 		return 0, false, nil
@@ -241,7 +260,7 @@ func (s *Store) ReadInto(key []byte, off, n uint64, addr uintptr, room uint64) (
 	if n > e.Bytes()-off || n > room {
 		return 0, false, nil
 	}
-	r.Lookup = timing.Now() - r.T0
+	r.Lookup = timing.Now() - began
 	to := s.diskMemory(addr, n)
 	err = s.readDisk(op, e, to, off, n, &r)
 	endParts(to)

@@ -1,6 +1,10 @@
 package core
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"moorage/core/tier/timing"
+)
 
 // All stands for as many bytes as there are.
 const All = ^uint64(0)
@@ -23,13 +27,15 @@ type Into struct {
 // nothing is written then. ErrNotFound and ErrClosed come unwrapped.
 //
 // What only the disk has is read straight to a single span; it does not come into memory then.
-func (s *Store) GetInto(key []byte, to Into) (uint64, error) {
+func (s *Store) GetInto(key []byte, to Into) (uint64, error) { return s.getInto(key, to, 0) }
+
+func (s *Store) getInto(key []byte, to Into, since int64) (uint64, error) {
 	if s.tiered != nil && len(to.Spans) == 1 && !s.isReadOnly(to.Spans[0].Addr, to.Spans[0].Size) {
-		if n, done, err := s.ReadInto(key, to.Offset, to.Bytes, to.Spans[0].Addr, to.Spans[0].Size); done || err != nil {
+		if n, done, err := s.readInto(key, to.Offset, to.Bytes, to.Spans[0].Addr, to.Spans[0].Size, since); done || err != nil {
 			return n, err
 		}
 	}
-	v, err := s.Get(key)
+	v, err := s.getQueued(timing.GetInto, key, false, since)
 	if err != nil {
 		return 0, err
 	}

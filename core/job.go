@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"moorage/core/tensor"
+	"moorage/core/tier/timing"
 )
 
 // JobKind is what a job does with each of its keys.
@@ -45,7 +46,7 @@ type Result struct {
 	Err   error
 	Value uint64 // get: bytes of the object; get into: bytes copied; exists: 1 or 0
 	Put   PutResult
-	Wait  time.Duration // from Submit until it was begun, or cancelled
+	Wait  time.Duration // from Submit until it was begun, or cancelled: also the wait for a turn in the key's record of Timings
 	Run   time.Duration
 }
 
@@ -54,8 +55,8 @@ type Result struct {
 type Job struct {
 	s         *Store
 	q         *Queue
-	request   JobRequest // dropped when all is done; read by who has taken keys
-	submitted time.Time
+	request   JobRequest    // dropped when all is done; read by who has taken keys
+	submitted int64         // as timing.Now counts
 	done      chan struct{} // closed by the acknowledgement
 	id        uint64
 
@@ -241,8 +242,9 @@ func (j *Job) cancel(why error) {
 
 // refuse ends the keys from one on. They are the caller's: nobody else takes them.
 func (j *Job) refuse(from int, why error) {
-	wait := time.Since(j.submitted)
+	wait := time.Duration(timing.Now() - j.submitted)
 	for i := from; i < len(j.keys); i++ {
+		j.recordRefused()
 		j.finish(i, Result{Err: why, Wait: wait}, View{})
 	}
 }

@@ -25,7 +25,7 @@ type jobs struct {
 // add takes a job up. It never waits.
 func (t *jobs) add(j *Job) error {
 	const op = "submit"
-	now := time.Now()
+	now := timing.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := int64(len(j.keys))
@@ -112,17 +112,18 @@ func (s *Store) work() {
 		if j == nil {
 			return
 		}
-		start := time.Now()
+		start := timing.Now()
+		wait := time.Duration(start - j.submitted)
 		if to-from == 1 && !j.isOneStep() {
 			r, v := j.one(from)
-			r.Wait, r.Run = start.Sub(j.submitted), time.Since(start)
+			r.Wait, r.Run = wait, time.Duration(timing.Now()-start)
 			j.finish(from, r, v)
 			continue
 		}
 		results := j.all()
-		run := time.Since(start)
+		run := time.Duration(timing.Now() - start)
 		for i, r := range results {
-			r.Wait, r.Run = start.Sub(j.submitted), run
+			r.Wait, r.Run = wait, run
 			j.finish(i, r, View{})
 		}
 	}
@@ -139,26 +140,28 @@ func caught(err *error) {
 func (j *Job) one(i int) (r Result, v View) {
 	defer func() { r.Err = inJob(r.Err) }()
 	defer caught(&r.Err)
-	s, q := j.s, &j.request
+	s, q, since := j.s, &j.request, j.submitted
 	switch q.Kind {
 	case JobGet:
-		if v, r.Err = s.Get(q.Keys[i]); r.Err == nil {
+		if v, r.Err = s.getQueued(timing.Get, q.Keys[i], false, since); r.Err == nil {
 			r.Value = v.Size()
 		}
 	case JobGetInto:
-		r.Value, r.Err = s.GetInto(q.Keys[i], q.Into[i])
+		r.Value, r.Err = s.getInto(q.Keys[i], q.Into[i], since)
 	case JobPut:
+		o := q.Put
+		o.since = since
 		if x := &q.Items[i]; x.Tensor != nil {
-			r.Put, r.Err = s.PutTensor(x.Key, *x.Tensor, q.Put)
+			r.Put, r.Err = s.PutTensor(x.Key, *x.Tensor, o)
 		} else {
-			r.Put, r.Err = s.PutParts(x.Key, x.Parts, q.Put)
+			r.Put, r.Err = s.PutParts(x.Key, x.Parts, o)
 		}
 	case JobPrefetch:
-		r.Err = s.Prefetch(q.Keys[i])
+		r.Err = s.prefetch(q.Keys[i], since)
 	case JobRemove:
-		r.Err = s.Remove(q.Keys[i])
+		r.Err = s.remove(q.Keys[i], since)
 	case JobPersist:
-		r.Err = s.Persist(q.Keys[i])
+		r.Err = s.persistOne(q.Keys[i], since)
 	}
 	return r, v
 }
@@ -185,7 +188,7 @@ func (j *Job) exists(results []Result) (err error) {
 	j.s.BetweenSets(func() {
 		for i, key := range j.request.Keys {
 			var there bool
-			if there, err = j.s.Exists(key); err != nil {
+			if there, err = j.s.exists(key, j.submitted); err != nil {
 				return
 			}
 			if there {
@@ -199,7 +202,9 @@ func (j *Job) exists(results []Result) (err error) {
 func (j *Job) putSet(results []Result) (err error) {
 	defer caught(&err)
 	put := make([]PutResult, len(results))
-	if err := j.s.PutSet(j.request.Items, j.request.Put, put); err != nil {
+	o := j.request.Put
+	o.since = j.submitted
+	if err := j.s.PutSet(j.request.Items, o, put); err != nil {
 		return err
 	}
 	for i := range put {
@@ -210,11 +215,10 @@ func (j *Job) putSet(results []Result) (err error) {
 
 // Prefetch brings an object into memory, under its name whatever the store's option says, without holding it there.
 // ErrNotFound when there is none.
-func (s *Store) Prefetch(key []byte) error {
-	v, err := s.GetResident(key)
-	if err == ErrNotResident {
-		v, err = s.fetch(timing.Prefetch, key, true)
-	}
+func (s *Store) Prefetch(key []byte) error { return s.prefetch(key, 0) }
+
+func (s *Store) prefetch(key []byte, since int64) error {
+	v, err := s.getQueued(timing.Prefetch, key, true, since)
 	v.Release()
 	return err
 }

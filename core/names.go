@@ -5,15 +5,23 @@ import (
 
 	"moorage/core/index"
 	"moorage/core/tensor"
+	"moorage/core/tier/timing"
 )
 
 // Remove takes the name away at once; the bytes go when the last view goes.
-func (s *Store) Remove(key []byte) error {
+func (s *Store) Remove(key []byte) error { return s.remove(key, 0) }
+
+func (s *Store) remove(key []byte, since int64) (err error) {
 	p := s.at(key)
 	if !p.enter(s) {
 		return fail("remove", ErrClosed)
 	}
 	defer p.leave()
+	var r timing.Record
+	if s.tiered != nil {
+		r = timing.Queued(timing.Remove, since)
+		defer func() { s.tiered.recordFound(&r, err) }()
+	}
 	p.mu.Lock()
 	unit := p.table.Lookup(p.tag, key)
 	onDisk := s.removeOnDisk(key)
@@ -28,7 +36,7 @@ func (s *Store) Remove(key []byte) error {
 		s.tidy()
 	}
 	if s.tiered != nil {
-		return s.settled("remove") // also of an object that was on its way to disk
+		return s.settled("remove", &r) // also of an object that was on its way to disk
 	}
 	return nil
 }
@@ -91,7 +99,13 @@ func (s *Store) Clear() (removed uint64, err error) {
 }
 
 // Exists reports whether there is an object under key. It is not an access.
-func (s *Store) Exists(key []byte) (bool, error) {
+func (s *Store) Exists(key []byte) (bool, error) { return s.exists(key, 0) }
+
+func (s *Store) exists(key []byte, since int64) (bool, error) {
+	if s.tiered != nil {
+		r := timing.Queued(timing.Exists, since)
+		defer s.tiered.record(&r, nil)
+	}
 	p := s.at(key)
 	if !p.enter(s) {
 		return false, fail("exists", ErrClosed)

@@ -5,6 +5,7 @@ import (
 
 	"moorage/core/arena"
 	"moorage/core/cost"
+	"moorage/core/tier/timing"
 )
 
 // Eviction is what a full store does.
@@ -87,6 +88,14 @@ type PutOptions struct {
 	Meta      []byte // user metadata, copied
 	AsBytes   bool   // PutTensor: store the gathered bytes without dtype and shape
 	NoProtect bool   // commit: leave the producer's pages writable
+
+	since int64 // when it began to wait for its turn, as timing.Now counts; 0: it did not
+}
+
+// Queued are the options of the puts of a batch, which wait for each other from now on: it shows in their times.
+func (o PutOptions) Queued() PutOptions {
+	o.since = timing.Now()
+	return o
 }
 
 // PutResult is what a put did. Seq is the number of the commit; after Kept that of the object that is there.

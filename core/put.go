@@ -149,7 +149,7 @@ func (s *Store) copyPut(key []byte, size uint64, v index.Content, o PutOptions, 
 		s.drop(d)
 		return r, err
 	}
-	return r, s.through(op, key)
+	return r, nil
 }
 
 // seeExisting answers early, before anything is copied, when the key is taken and the caller does not replace.

@@ -8,6 +8,7 @@ import (
 	"moorage/core/arena/cell"
 	"moorage/core/index"
 	"moorage/core/tensor"
+	"moorage/core/tier/timing"
 )
 
 // maxProtected is how many extents of a process may have their writer's pages read-only at a time: each may cost two
@@ -239,7 +240,17 @@ var errNotProtected = errors.New("too many protected extents: copy instead, or c
 
 // commit publishes the reservation at off. Its pages become read-only before it has a name, so that what readers see
 // cannot change any more.
-func (s *Store) commit(op string, off uint64, key []byte, size uint64, v index.Content, o PutOptions) (PutResult, error) {
+func (s *Store) commit(op string, off uint64, key []byte, size uint64, v index.Content, o PutOptions) (r PutResult, err error) {
+	var t timing.Record
+	if s.tiered != nil {
+		t = timing.Queued(timing.Put, 0)
+		t.Bytes = size
+		defer func() {
+			if !errors.Is(err, errNotProtected) { // it will be copied
+				s.tiered.record(&t, err)
+			}
+		}()
+	}
 	v.Key, v.Meta = key, o.Meta
 	body, err := index.BodyBytes(len(key), len(v.Shape), len(o.Meta))
 	if err != nil {
@@ -260,12 +271,12 @@ func (s *Store) commit(op string, off uint64, key []byte, size uint64, v index.C
 	if res == nil {
 		return PutResult{}, failf(op, ErrInvalid, "no reservation at this address")
 	}
-	r, err := s.commitClaimed(op, p, res, key, size, v, body, o)
+	r, err = s.commitClaimed(op, p, res, key, size, v, body, o)
 	s.reserved.end(res, err == nil && r.Outcome == Adopted)
 	held := View{s, res.c, res.unit}
 	held.Release()
 	if err == nil && r.Outcome == Adopted {
-		err = s.through(op, key)
+		err = s.through(op, key, &t)
 	}
 	return r, err
 }

@@ -11,6 +11,7 @@ import (
 	"moorage/core/evict"
 	"moorage/core/index"
 	"moorage/core/tensor"
+	"moorage/core/tier/timing"
 )
 
 // sets keeps atomic sets whole. A set is published under lock, one shard after the other, so that whoever wants nothing
@@ -32,7 +33,7 @@ type Item struct {
 // PutSet stores copies of all items, whose names appear at one moment: a snapshot or a batch read sees the whole set or
 // nothing of it. Views of a single object are not held up by it. A key that comes twice is ErrInvalid. After an error
 // nothing has changed, but for objects that were evicted. results may be nil, or has room for each item.
-func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) error {
+func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) (err error) {
 	const op = "put set"
 	gate := s.anyShard()
 	if !gate.enter(s) {
@@ -40,7 +41,13 @@ func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) error {
 	}
 	defer gate.leave()
 	set := newSet(s, op, o, len(items))
-	defer set.drop()
+	defer func() {
+		set.drop()
+		set.record(err)
+	}()
+	if set.o.since == 0 {
+		set.o.since = timing.Now()
+	}
 	for i := range items {
 		if err := set.wantItem(&items[i]); err != nil {
 			return err
@@ -50,7 +57,7 @@ func (s *Store) PutSet(items []Item, o PutOptions, results []PutResult) error {
 		return err
 	}
 	for i := range items {
-		if err := set.fill(i, &items[i]); err != nil {
+		if err := set.fillTimed(i, &items[i]); err != nil {
 			return err
 		}
 	}
@@ -73,7 +80,8 @@ type set struct {
 	o       PutOptions
 	total   uint64 // bytes of all members
 	members []member
-	order   []*member // by their shards
+	times   []timing.Record // of the members; nil without a disk, and for files
+	order   []*member       // by their shards
 }
 
 type member struct {
@@ -171,7 +179,9 @@ func (x *set) add(n int, v index.Content) (to uintptr, err error) {
 	if m.r, err = s.seeExisting(x.op, m.p, m.key, x.o); err != nil || m.r.Outcome == Kept {
 		return 0, err
 	}
-	if m.draft, err = s.draft(x.op, m.p, m.bytes, m.body, false); err != nil {
+	m.draft, err = s.draft(x.op, m.p, m.bytes, m.body, false)
+	x.hasRoom(n)
+	if err != nil {
 		return 0, err
 	}
 	v.Key, v.Meta = m.key, x.o.Meta
@@ -219,10 +229,8 @@ func (x *set) through() error {
 	if x.s.tiered == nil {
 		return nil
 	}
-	var errs []error
-	for i := range x.members {
-		errs = append(errs, x.s.through(x.op, x.members[i].key))
-	}
+	errs := make([]error, len(x.members))
+	each(len(errs), demoteDepth, func(i int) { errs[i] = x.s.through(x.op, x.members[i].key, x.timesOf(i)) })
 	return errors.Join(errs...)
 }
 

@@ -1,15 +1,38 @@
 package core
 
+import "moorage/core/tier/timing"
+
 // Take removes key and hands its bytes over, exclusive and writable, without a copy. ErrBusy while anybody views the
 // object or a forked child holds it. A pin does not matter. The returned view is the taker's; its address to write
 // to is WriterAddr.
-func (s *Store) Take(key []byte) (View, error) {
+//
+// With a disk it returns when the removal is as durable as the store was asked to make removals. If it cannot be made so the
+// object is put back, and the error says why.
+func (s *Store) Take(key []byte) (v View, err error) {
 	const op = "take"
 	p := s.at(key)
 	if !p.enter(s) {
 		return View{}, fail(op, ErrClosed)
 	}
 	defer p.leave()
+	if s.tiered == nil {
+		p.mu.Lock()
+		return s.take(op, p, key)
+	}
+	r := timing.Queued(timing.Remove, 0)
+	defer func() { s.tiered.recordFound(&r, err) }()
+	if v, err = s.takeOfDisk(op, p, key); err != nil {
+		return View{}, err
+	}
+	r.Bytes = v.Size()
+	if err = s.settled(op, &r); err != nil {
+		return View{}, s.putBack(op, v, err)
+	}
+	return v, nil
+}
+
+// takeOfDisk brings the object into memory before it takes it.
+func (s *Store) takeOfDisk(op string, p at, key []byte) (View, error) {
 	for s.onDisk(key) {
 		v, err := s.bring(key)
 		if err != nil {
@@ -24,6 +47,19 @@ func (s *Store) Take(key []byte) (View, error) {
 	}
 	p.mu.Lock()
 	return s.take(op, p, key)
+}
+
+// putBack stores what was taken again, unless somebody else has put something there, and gives the error of the taking.
+func (s *Store) putBack(op string, v View, why error) error {
+	defer v.Release()
+	_, err := s.copyPut(v.Key(), v.Size(), v.content(), PutOptions{IfExists: Keep, Meta: v.Meta()}, func(dst uintptr) bool {
+		return s.copy(dst, v.Addr(), uintptr(v.Size()))
+	})
+	if err != nil {
+		return failf(op, ErrDisk, "key %q: the object is lost, it could not be put back (%w) when its removal from the disk failed: %w",
+			v.Key(), err, why)
+	}
+	return why
 }
 
 // take is the part of Take under the shard's lock, which it gives back.

@@ -166,13 +166,19 @@ func (s *Store) seqOnDisk(key []byte) uint64 {
 	return e.Seq()
 }
 
-// through is the end of a put that writes through. After an error the object is in memory, and not on disk.
-func (s *Store) through(op string, key []byte) error {
+// through is the end of a put that writes through. After an error the object is in memory, and not on disk. r is the put's
+// record; nil: it has none, and the write gets one.
+func (s *Store) through(op string, key []byte, r *timing.Record) (err error) {
 	if s.tiered == nil || !s.tiered.opts.WriteThrough {
 		return nil
 	}
+	if r == nil {
+		own := timing.Queued(timing.Put, 0)
+		r = &own
+		defer func() { s.tiered.record(r, err) }()
+	}
 	// What was on disk under the key was removed by the put: that record stands before the object's, and is as lasting.
-	err := s.persist(op, timing.Put, key)
+	err = s.persist(op, key, r)
 	if errors.Is(err, ErrNotFound) {
 		return nil // somebody removed it meanwhile
 	}

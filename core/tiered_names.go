@@ -15,9 +15,15 @@ func (s *Store) removeOnDisk(key []byte) bool {
 	return s.tiered != nil && s.tiered.disk.Remove(key, s.seq.Add(1))
 }
 
-// settled returns when removals from the disk are as durable as the store was asked to make them.
-func (s *Store) settled(op string) error {
-	if err := s.tiered.disk.Settle(); err != nil {
+// settled returns when removals from the disk are as durable as the store was asked to make them. What is waited for is the
+// device's time; r may be nil.
+func (s *Store) settled(op string, r *timing.Record) error {
+	began := timing.Now()
+	err := s.tiered.disk.Settle()
+	if r != nil && s.tiered.opts.Durability == tier.Each {
+		s.tiered.synced(r, began)
+	}
+	if err != nil {
 		return fail(op, classifyDisk(err, nil))
 	}
 	return nil
@@ -37,7 +43,7 @@ func (s *Store) clearDisk(upTo uint64) (removed uint64, err error) {
 			}
 		}
 	}
-	return removed, s.settled("clear")
+	return removed, s.settled("clear", nil)
 }
 
 func (s *Store) clearKey(key []byte, upTo uint64) bool {
@@ -111,27 +117,34 @@ func (s *Store) listBoth(prefix []byte, cursor uint64, visit func(group [][]byte
 
 // bring makes sure that memory has the object under key, under its name whatever the option says, and gives a view of it.
 func (s *Store) bring(key []byte) (View, error) {
-	v, err := s.GetResident(key)
-	if err == ErrNotResident {
-		return s.fetch(timing.Promote, key, true)
+	if v, resident := s.resident(s.at(key), key); resident {
+		return v, nil
 	}
-	return v, err
+	return s.fetch(timing.Promote, key, true, 0)
 }
 
 // again borrows what memory has under key, or what was loaded if the disk still has that. ErrNotResident: it has become
-// another object since, and is only on disk. An object that could not be loaded stays so while only the disk has it.
+// another object since, and is only on disk. An object that could not be loaded stays so while only the disk has it. It was
+// counted and timed when it was loaded.
 func (s *Store) again(key []byte, loaded View, failed error) (View, error) {
-	v, err := s.GetResident(key)
+	p := s.at(key)
+	if !p.enter(s) {
+		return View{}, ErrClosed
+	}
+	defer p.leave()
+	v, resident := s.resident(p, key)
 	switch {
-	case err != ErrNotResident:
-		return v, err
+	case resident:
+		return v, nil
+	case !s.onDisk(key):
+		return View{}, ErrNotFound
 	case loaded.c != nil && s.tiered.disk.HasSeq(key, loaded.Seq()):
 		loaded.c.Acquire(s.words)
 		return loaded, nil
 	case failed != nil && failed != ErrNotFound && failed != ErrNotResident:
 		return View{}, failed
 	}
-	return View{}, err
+	return View{}, ErrNotResident
 }
 
 // scanDisk borrows what the prefix fits of the disk, and what the scan of memory did not meet.
@@ -166,16 +179,23 @@ func (c *scan) scanDisk(s *Store) error {
 	return nil
 }
 
-// getEachOfDisk brings in first what is on disk. What a set replaces meanwhile is looked at again.
+// batchDepth is how many objects of a batch are read at a time.
+const batchDepth = 8
+
+// getEachOfDisk brings in first what is on disk, several at a time. What a set replaces meanwhile is looked at again.
 func (s *Store) getEachOfDisk(n int, key func(i int) []byte, give func(i int, v View, err error)) {
+	since := timing.Now()
 	loaded, errs := make([]View, n), make([]error, n)
-	load := func(i int) {
-		loaded[i].Release()
-		loaded[i], errs[i] = s.Get(key(i))
-	}
+	var absent []int
 	for i := range n {
-		load(i)
+		if loaded[i], errs[i] = s.getTimed(timing.Get, key(i), since); errs[i] == ErrNotResident {
+			absent = append(absent, i)
+		}
 	}
+	each(len(absent), batchDepth, func(n int) {
+		i := absent[n]
+		loaded[i], errs[i] = s.getQueued(timing.Get, key(i), false, since)
+	})
 	defer releaseAll(loaded)
 	views := make([]View, n)
 	for again := true; again; {
@@ -191,7 +211,8 @@ func (s *Store) getEachOfDisk(n int, key func(i int) []byte, give func(i int, v 
 			for i := range n {
 				views[i].Release()
 				if errs[i] == ErrNotResident {
-					load(i)
+					loaded[i].Release()
+					loaded[i], errs[i] = s.Get(key(i))
 				}
 			}
 		}

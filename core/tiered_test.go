@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -305,18 +304,18 @@ func assertNoError(t testing.TB, err error) bool {
 	return err == nil
 }
 
-// watched is a directory whose segments tell of what is read.
+// watched is a directory that tells when its files are read or synced.
 type watched struct {
 	file.Dir
-	read func()
+	read, sync func()
 }
 
 func (d *watched) Open(name string, how file.How) (file.File, error) {
 	f, err := d.Dir.Open(name, how)
-	if err == nil && strings.HasPrefix(name, "segment") {
-		f = &watchedFile{f, d}
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	return &watchedFile{f, d}, nil
 }
 
 type watchedFile struct {
@@ -329,6 +328,13 @@ func (f *watchedFile) ReadAt(p []byte, off int64) (int, error) {
 		f.dir.read()
 	}
 	return f.File.ReadAt(p, off)
+}
+
+func (f *watchedFile) Sync() error {
+	if f.dir.sync != nil {
+		f.dir.sync()
+	}
+	return f.File.Sync()
 }
 
 // A read that many want is done once, and each of them has a view of its own.
@@ -413,10 +419,10 @@ func TestARemovalOvertakesAWrite(t *testing.T) {
 	put(t, s, "a", pattern(1, 100<<10))
 	v := get(t, s, "a")
 	require.NoError(t, s.Remove([]byte("a")))
-	require.NoError(t, s.writeOut("demote", timing.Demote, timing.Background, v))
+	require.NoError(t, s.writeOutTimed("demote", timing.Demote, timing.Background, v))
 	require.False(t, s.onDisk([]byte("a")))
 	put(t, s, "a", pattern(2, 100<<10))
-	require.NoError(t, s.writeOut("demote", timing.Demote, timing.Background, v))
+	require.NoError(t, s.writeOutTimed("demote", timing.Demote, timing.Background, v))
 	require.False(t, s.onDisk([]byte("a")))
 	v.Release()
 	requirePattern(t, s, "a", 2, 100<<10)

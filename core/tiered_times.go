@@ -22,9 +22,24 @@ func (t *tiered) record(r *timing.Record, err error) {
 	t.timings.Add(*r)
 }
 
-// getTimed is get, of a store that keeps times.
-func (s *Store) getTimed(key []byte) (View, error) {
-	r := timing.Record{Kind: timing.Get, Stamps: timing.Stamps{T0: timing.Now()}}
+// recordFound is record of an operation that is none when there is no such object.
+func (t *tiered) recordFound(r *timing.Record, err error) {
+	if !errors.Is(err, ErrNotFound) {
+		t.record(r, err)
+	}
+}
+
+// synced makes what was waited for since began the device's time: what is written goes through the page cache.
+func (t *tiered) synced(r *timing.Record, began int64) {
+	r.T1, r.T2, r.Durability, r.Path = began, timing.Now(), timing.Each, timing.Buffered
+	if t.opts.FS != nil {
+		r.Path = timing.Layer
+	}
+}
+
+// getTimed is get, of a store that keeps times. since: see JobRequest.
+func (s *Store) getTimed(kind timing.Kind, key []byte, since int64) (View, error) {
+	r := timing.Queued(kind, since)
 	v, err := s.get(key)
 	if err == nil {
 		r.Bytes, r.Stamps = v.Size(), timing.Hit(r.T0, timing.Now())
@@ -34,22 +49,32 @@ func (s *Store) getTimed(key []byte) (View, error) {
 }
 
 // putTimed is copyPut, of a store that keeps times. What is before the copy is the wait for memory.
-func (s *Store) putTimed(key []byte, size uint64, v index.Content, o PutOptions, fill func(dst uintptr) bool) (PutResult, error) {
-	t := timing.Record{Kind: timing.Put, Bytes: size, Stamps: timing.Hit(timing.Now(), 0)}
-	r, err := s.copyPut(key, size, v, o, func(dst uintptr) bool {
-		began := timing.Now()
-		defer func() { t.BufferWait, t.Copy = began-t.T0, timing.Now()-began }()
+func (s *Store) putTimed(key []byte, size uint64, v index.Content, o PutOptions, fill func(dst uintptr) bool) (r PutResult, err error) {
+	t := timing.Queued(timing.Put, o.since)
+	t.Bytes = size
+	defer func() { s.tiered.record(&t, err) }()
+	begun := timing.Now()
+	p := s.at(key)
+	if !p.enter(s) {
+		return PutResult{}, fail("put", ErrClosed)
+	}
+	defer p.leave()
+	r, err = s.copyPut(key, size, v, o, func(dst uintptr) bool {
+		at := timing.Now()
+		defer func() { t.BufferWait, t.Copy = at-begun, timing.Now()-at }()
 		return fill(dst)
 	})
-	s.tiered.record(&t, err)
+	if err == nil && r.Outcome != Kept {
+		err = s.through("put", key, &t)
+	}
 	return r, err
 }
 
 // addIO takes over what the disk measured.
 func addIO(r *timing.Record, io *tier.IO) {
 	r.T1, r.T2 = io.First, io.Last
-	r.QueueWait, r.Submit, r.Complete = io.Wait, io.Submit, io.Reap
-	r.Verify, r.VerifyOverlapped, r.Copy = io.Verify, io.VerifyOverlapped, io.Copy
+	r.QueueWait, r.Copy = r.QueueWait+io.Wait, r.Copy+io.Copy
+	r.Submit, r.Complete, r.Verify, r.VerifyOverlapped = io.Submit, io.Reap, io.Verify, io.VerifyOverlapped
 	r.Overlapped = io.VerifyOverlapped > 0
 	r.Path, r.Bytes = timing.Path(io.Path)+1, uint64(io.Bytes)
 	if io.Mapped {
@@ -85,4 +110,18 @@ func (s *Store) Recorder() (*timing.Recorder, error) {
 		return nil, fail(op, errNoDisk)
 	}
 	return s.tiered.timings, nil
+}
+
+// timed are the kinds of jobs as their keys are recorded.
+var timed = [...]timing.Kind{
+	JobGet: timing.Get, JobGetInto: timing.GetInto, JobPut: timing.Put, JobPrefetch: timing.Prefetch, JobExists: timing.Exists,
+	JobRemove: timing.Remove, JobPersist: timing.Persist,
+}
+
+// recordRefused is the record of a key that was not begun.
+func (j *Job) recordRefused() {
+	if t := j.s.tiered; t != nil {
+		r := timing.Queued(timed[j.request.Kind], j.submitted)
+		t.record(&r, ErrCancelled)
+	}
 }

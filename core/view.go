@@ -4,6 +4,7 @@ import (
 	"moorage/core/arena/cell"
 	"moorage/core/index"
 	"moorage/core/tensor"
+	"moorage/core/tier/timing"
 )
 
 // View is a counted borrow of an object's bytes for reading. It belongs to whoever got it: use it from one
@@ -18,7 +19,7 @@ type View struct {
 // waiting; the errors come unwrapped.
 func (s *Store) GetResident(key []byte) (View, error) {
 	if s.tiered != nil {
-		return s.getTimed(key)
+		return s.getTimed(timing.Get, key, 0)
 	}
 	return s.get(key)
 }

@@ -423,7 +423,8 @@ int32_t moor_get_into(moor_store store, const void *key, uint64_t key_size, uint
 
 /* Removes key and hands its bytes over, exclusive and writable, without copying. BUSY while anybody else views the
  * object, or a forked child holds it. A pin does not matter. The memory returns to the store with the deleter. Writes
- * made after a fork are seen by the child too. */
+ * made after a fork are seen by the child too. With MOOR_DURABLE_EACH it returns when the removal is durable; IO: it cannot
+ * be made so, and the object stays. */
 int32_t moor_take_tensor(moor_store store, const void *key, uint64_t key_size, DLManagedTensorVersioned **tensor_out);
 
 /* ---------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ type verdict struct {
 
 // promises are those of test_promises.py, then those of table_rdma.go and table_tier.go,
 // table_tier_disk.go and table_tiered.go.
-var promises = []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7", "R1", "R2", "R3", "R4", "D1", "D2", "D3", "D4", "D5", "D6", "D7"}
+var promises = []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7", "R1", "R2", "R3", "R4", "D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8"}
 
 // tally counts the rows of each promise by their outcome, and those of Python by themselves.
 type tally map[string]*struct {

@@ -1,7 +1,7 @@
 package main
 
 // tieredMutations are those of a store between memory and disk. D7: what a get brings is never older than what was there when
-// it began, wherever it is, and what only memory has finds room.
+// it began, wherever it is, and what only memory has finds room. D8: each operation has one record, and all of its time is in it.
 var tieredMutations = []mutation{
 	{"D7", "what goes out of memory was written before", "TestAFullMemoryGoesToDisk", "core", nil, []edit{{"core/evict.go",
 		"t != nil && !t.disk.HasSeq(index.Key(body), c.Seq)", "t != nil && t.disk == nil"}}},
@@ -21,4 +21,20 @@ var tieredMutations = []mutation{
 		"resident && s.tiered.moves.Load()&movesMask == moves", "resident"}}},
 	{"D7", "a removed object gives its room back", "TestAFullDisk", "core", nil, []edit{{"core/drain.go",
 		"	s.fulfil(unit)\n", ""}}},
+	{"D8", "the wait in a job is part of the key's record", "TestKeysOfJobsHaveTheirWaitInTheirRecords", "core", nil, []edit{{"core/jobs.go",
+		"s, q, since := j.s, &j.request, j.submitted", "s, q, since := j.s, &j.request, timing.Now()"}}},
+	{"D8", "the ring's wait adds to the queue's", "TestKeysOfJobsHaveTheirWaitInTheirRecords", "core", nil, []edit{{"core/tiered_times.go",
+		"r.QueueWait, r.Copy = r.QueueWait+io.Wait, r.Copy+io.Copy", "r.QueueWait, r.Copy = io.Wait, r.Copy+io.Copy"}}},
+	{"D8", "a cancelled key has a record", "TestCancelledKeysHaveRecords", "core", nil, []edit{{"core/job.go",
+		"		j.recordRefused()\n", ""}}},
+	{"D8", "an object of a batch is recorded once", "TestBatchesHaveARecordForEachObject", "core", nil, []edit{{"core/tiered_names.go",
+		"	v, resident := s.resident(p, key)\n	switch {", "	v, err := s.GetResident(key)\n	resident := err == nil\n	switch {"}}},
+	{"D8", "a put that writes through is one operation", "TestAPutThatWritesThroughIsOneRecord", "core", nil, []edit{{"core/tiered_times.go",
+		`s.through("put", key, &t)`, `s.through("put", key, nil)`}}},
+	{"D8", "a removal's sync is the device's time", "TestSyncsAreTheDevicesTime", "core", nil, []edit{{"core/tiered_names.go",
+		"		s.tiered.synced(r, began)\n", "		_ = began\n"}}},
+	{"D4", "taking waits until the removal is durable", "TestTakingIsDurable", "core", nil, []edit{{"core/take.go",
+		"err = s.settled(op, &r); err != nil {", "false {"}}},
+	{"D4", "what could not be taken durably is put back", "TestTakingThatFailsPutsBack", "core", nil, []edit{{"core/take.go",
+		"return View{}, s.putBack(op, v, err)", "return View{}, err"}}},
 }

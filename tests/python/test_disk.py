@@ -384,3 +384,31 @@ def test_damage_is_told_and_nothing_wrong_is_served(tmp_path: Path, caplog: pyte
         for key in found:
             assert np.array_equal(store.get_array(key), array(int(key[1:]), 8 * KIB))
         assert any("damaged" in record.message for record in caplog.records)
+
+
+def test_a_key_of_a_job_has_its_wait_in_its_record(store: Store):
+    """As of a batch: one record for each object, all of which begin when they were asked for."""
+    keys = [f"k{number}" for number in range(24)]
+    store.put_tensors({key: array(number, 64 * KIB) for number, key in enumerate(keys)}, atomic=True)
+
+    def records(kind: str, since: int) -> list[moorage.timings.Operation]:
+        found = [one for one in store.timings().recent if one.sequence > since and one.kind == kind]
+        assert len(found) == len(keys)
+        assert len({one.t0 for one in found}) == 1
+        for one in found:
+            assert one.host + one.device == one.total
+            assert min(one.parts.values()) >= 0
+            assert sum(one.parts.values()) == one.host
+        return found
+
+    assert [one.parts["queue_wait"] for one in records("put", 0)][-1] > 0
+    demoted(store, *keys)
+    for submit, kind in ((store.prefetch, "prefetch"), (store.submit_remove, "remove")):
+        before = store.timings().recorded
+        job = submit(keys)
+        job.wait()
+        waits = sorted(one.wait_ns for one in job.timings())
+        found = records(kind, before)
+        for wait, part in zip(waits, sorted(one.parts["queue_wait"] for one in found)):
+            assert part >= wait
+        assert store.timings().inconsistent == 0

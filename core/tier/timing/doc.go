@@ -24,7 +24,7 @@
 //	found in memory     T1 = T2 = T0: device is 0                                     ([Hit])
 //	follower of a read  T1 = max(own T0, leader's T1), T2 = leader's T2; it is marked ([Follow])
 //	failed, cancelled   the stamps are kept, no distribution counts them              ([Class], [Stamps.End])
-//	batch               one record for each object; the wait for its turn is QueueWait
+//	batch, job          one record for each object, from when all were asked for; the wait for its turn is QueueWait ([Queued])
 //	demotion, eviction  a class of their own, Background, never mixed with what a caller waited for
 //
 // # Parts

@@ -24,12 +24,29 @@ type Record struct {
 // Parts are what host is made of, each outside of T1..T2.
 type Parts struct {
 	Lookup     int64 // which object, and where
-	QueueWait  int64 // for a turn: a batch's earlier objects, a ring
+	QueueWait  int64 // for a turn: what was asked for before in a batch or a job, a ring
 	BufferWait int64 // for memory to read into, and for what had to leave it
 	Submit     int64 // making the requests, up to the first submission
 	Complete   int64 // after the last completion: waking up, publishing
 	Verify     int64 // checksums after the last completion
 	Copy       int64 // bytes through a bounce slot, or from one place in memory to another
+}
+
+// Queued is the record of an operation whose turn comes now, and that waits for it since a time; 0: it did not wait.
+func Queued(kind Kind, since int64) Record {
+	now := Now()
+	if since == 0 {
+		since = now
+	}
+	return Record{Kind: kind, Stamps: Stamps{T0: since}, Parts: Parts{QueueWait: now - since}}
+}
+
+// Follow gives the stamps of who waited for a read that another had begun. What came before its turn is no time of the device,
+// whenever the other began.
+func (r *Record) Follow(leader Stamps, t3 int64) {
+	t0, begun := r.T0, r.T0+r.QueueWait
+	r.Shared, r.Stamps = true, Follow(begun, leader, t3)
+	r.T0, r.Lookup = t0, min(r.Lookup, r.T1-begun)
 }
 
 func (p *Parts) all() [7]int64 {

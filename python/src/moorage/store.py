@@ -677,8 +677,10 @@ class Store:
         """Removes the key and hands its bytes over without copying: exclusive, writable, outliving the store.
 
         A torch tensor, or a numpy array when there is no torch. The memory goes back to the store when it is gone. A
-        pin does not matter. Raises BusyError while anybody views the object, NotFoundError (a KeyError), and
-        UnsupportedError when torch has no such dtype; the object then stays.
+        pin does not matter. With a disk and `durability="each"` it returns when the removal is durable.
+
+        Raises BusyError while anybody views the object, NotFoundError (a KeyError), UnsupportedError when torch has no
+        such dtype, and IOFailedError when the disk cannot make the removal durable; the object then stays.
         """
         name = _lib.encode_key(key)
         try:
