@@ -27,8 +27,8 @@ class Timing(NamedTuple):
     """How long one key took, from `Job.timings`, in nanoseconds."""
 
     wait_ns: int
-    """From the submission until it was begun, or cancelled. In a store with a disk it is also a part of the key's record
-    in `Store.timings`."""
+    """From the submission until it was begun, or cancelled. In a store with a disk it is a part of the key's record in
+    `Store.timings`, too."""
     run_ns: int
     """From then until it was finished."""
 
