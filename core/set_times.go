@@ -11,17 +11,17 @@ func (x *set) fillTimed(n int, i *Item) error {
 		x.times = make([]timing.Record, 0, len(x.members))
 	}
 	x.times = append(x.times, timing.Queued(timing.Put, x.o.since))
-	r, began := &x.times[n], timing.Now()
+	r := &x.times[n]
 	r.Bytes = x.members[n].bytes
 	err := x.fill(n, i)
-	r.Copy = timing.Now() - began - r.BufferWait
+	r.Copy = timing.Now() - r.Begun() - r.BufferWait
 	return err
 }
 
 // hasRoom is called when memory for a member is there, or is not to be had.
 func (x *set) hasRoom(n int) {
 	if r := x.timesOf(n); r != nil {
-		r.BufferWait = timing.Now() - r.T0 - r.QueueWait
+		r.BufferWait = timing.Now() - r.Begun()
 	}
 }
 

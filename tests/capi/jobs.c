@@ -22,6 +22,7 @@ typedef unsigned long long ull;
 
 static moor_store store;
 static moor_queue queue;
+static int on_disk; /* the store has a disk, and memory for a few objects */
 
 /* ---- keys ---- */
 
@@ -58,6 +59,16 @@ static uint64_t drain(moor_queue q, moor_completion *out, uint64_t room) {
 }
 
 static void await(moor_job job) { EXPECT_OK(moor_job_wait(job, UINT64_MAX)); }
+
+/* Takes everything out of memory that may go. */
+static void push_out(void) {
+  enum { SIZE = 1 << 20, FILLERS = 8 };
+  if (!on_disk) return;
+  char *memory = calloc(1, SIZE);
+  for (char i = 0; i < FILLERS; i++) EXPECT_OK(moor_put(store, (char[]){'f', i}, 2, memory, SIZE, NULL, NULL));
+  for (char i = 0; i < FILLERS; i++) EXPECT_OK(moor_remove(store, (char[]){'f', i}, 2));
+  free(memory);
+}
 
 /* ---- each kind ---- */
 
@@ -189,7 +200,7 @@ static void keys_only(void) {
   EXPECT(done[0].value == 1 && done[1].value == 0 && done[2].value == 1 && done[1].status == MOOR_OK);
   EXPECT_OK(one_by_one(MOOR_JOB_PREFETCH, PACK(&n, "a", "absent"), done));
   EXPECT(done[1].status == MOOR_ERR_NOT_FOUND);
-  EXPECT_STATUS(one_by_one(MOOR_JOB_PERSIST, PACK(&n, "a"), done), MOOR_ERR_UNSUPPORTED);
+  EXPECT_STATUS(one_by_one(MOOR_JOB_PERSIST, PACK(&n, "a"), done), on_disk ? MOOR_OK : MOOR_ERR_UNSUPPORTED);
   EXPECT_OK(one_by_one(MOOR_JOB_REMOVE, PACK(&n, "a", "absent"), done));
   EXPECT(done[1].status == MOOR_ERR_NOT_FOUND);
   moor_keys none = {NULL, NULL, 0};
@@ -201,6 +212,52 @@ static void keys_only(void) {
   EXPECT_OK(moor_job_cancel(job));
   EXPECT_OK(moor_job_close(job));
   EXPECT_OK(moor_remove(store, "b", 1));
+}
+
+/* Keys that are on disk, and a job that is cancelled at once: each has a result and a record of its times. */
+static void cancelled_reads(void) {
+  enum { COUNT = 32, SIZE = 100000 };
+  char bytes[2 * COUNT], *memory = calloc(1, SIZE);
+  uint64_t ends[COUNT], before, n;
+  moor_timings_info info = {.struct_size = sizeof info};
+  moor_completion done[COUNT];
+  moor_job job;
+  for (int i = 0; i < COUNT; i++) {
+    bytes[2 * i] = 'r';
+    bytes[2 * i + 1] = (char)i;
+    ends[i] = 2 * (uint64_t)i + 2;
+    EXPECT_OK(moor_put(store, bytes + 2 * i, 2, memory, SIZE, NULL, NULL));
+  }
+  free(memory);
+  push_out();
+  moor_keys keys = {bytes, ends, COUNT};
+  EXPECT_OK(moor_get_timings(store, NULL, 0, &n, &info));
+  before = info.recorded;
+  EXPECT_OK(moor_submit_keys(store, queue, MOOR_JOB_PREFETCH, &keys, 6, &job));
+  EXPECT_OK(moor_job_cancel(job));
+  await(job);
+  EXPECT(drain(queue, done, COUNT) == COUNT);
+  uint64_t last = 0, cancelled = 0, records = 0, waited = 0;
+  for (int i = 0; i < COUNT; i++) {
+    EXPECT(done[i].status == MOOR_OK || done[i].status == MOOR_ERR_CANCELLED);
+    cancelled += done[i].status == MOOR_ERR_CANCELLED;
+    last += done[i].flags == MOOR_COMPLETION_LAST;
+  }
+  EXPECT(last == 1 && done[COUNT - 1].flags == MOOR_COMPLETION_LAST);
+  EXPECT_OK(moor_job_close(job));
+  static moor_operation operations[4096];
+  EXPECT_OK(moor_list_operations(store, operations, 4096, &n));
+  for (uint64_t i = 0; i < n; i++) {
+    const moor_operation *o = &operations[i];
+    if (o->sequence <= before || o->kind != MOOR_TIMED_PREFETCH) continue;
+    records++;
+    EXPECT((o->t1 - o->t0) + (o->t3 - o->t2) + (o->t2 - o->t1) == o->t3 - o->t0 && o->queue_wait >= 0);
+    EXPECT(o->outcome == MOOR_OUTCOME_CANCELLED || o->t2 > o->t1 || o->path == MOOR_PATH_MEMORY);
+    waited += o->outcome == MOOR_OUTCOME_CANCELLED && o->queue_wait > 0;
+  }
+  EXPECT(records == COUNT && waited == cancelled);
+  EXPECT_OK(moor_get_timings(store, NULL, 0, &n, &info));
+  EXPECT(info.inconsistent == 0);
 }
 
 /* ---- what is refused ---- */
@@ -575,20 +632,15 @@ static void nothing_is_left(int before) {
   EXPECT(descriptors() <= before);
 }
 
-int main(void) {
-  moor_store_options options = {.struct_size = sizeof options, .capacity = 64u << 20};
-  EXPECT_OK(moor_store_open(&options, &store));
-  EXPECT_OK(moor_store_close(store, MOOR_CLOSE_WAIT)); /* what the library opens once, it has opened */
-  usleep(50000);
-  int before = descriptors();
-  EXPECT_OK(moor_store_open(&options, &store));
-  EXPECT_OK(moor_queue_open(&queue));
-#define RUN(test)             \
-  do {                        \
-    test();                   \
-    printf("ok %s\n", #test); \
-    fflush(stdout);           \
+#define RUN(test)                                            \
+  do {                                                       \
+    push_out();                                              \
+    test();                                                  \
+    printf("ok %s%s\n", #test, on_disk ? ", on disk" : ""); \
+    fflush(stdout);                                          \
   } while (0)
+
+static void each_kind(void) {
   RUN(put_some);
   RUN(get_some);
   RUN(get_into_some);
@@ -599,6 +651,38 @@ int main(void) {
   RUN(forked);
   RUN(closing);
   RUN(hammer);
+}
+
+/* The same over a store whose memory holds a part of it. */
+static void with_a_disk(void) {
+  char path[512];
+  const char *folder = getenv("MOOR_TMP");
+  snprintf(path, sizeof path, "%s/jobs.%d", folder != NULL ? folder : "/tmp", (int)getpid());
+  moor_disk_options disk = {.struct_size = sizeof disk, .path = path, .capacity = 64u << 20, .promote = MOOR_PROMOTE_NEVER};
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 4u << 20, .disk = &disk};
+  EXPECT_OK(moor_store_open(&options, &store));
+  EXPECT_OK(moor_queue_open(&queue));
+  stop = 0;
+  submitted_keys = told_of = acknowledged = submitted_jobs = 0;
+  on_disk = 1;
+  each_kind();
+  RUN(cancelled_reads);
+  moor_disk_stats stats = {.struct_size = sizeof stats};
+  EXPECT_OK(moor_get_disk_stats(store, &stats));
+  EXPECT(stats.demotions > 0 && stats.reads > 0);
+}
+
+int main(void) {
+  moor_store_options options = {.struct_size = sizeof options, .capacity = 64u << 20};
+  EXPECT_OK(moor_store_open(&options, &store));
+  EXPECT_OK(moor_store_close(store, MOOR_CLOSE_WAIT)); /* what the library opens once, it has opened */
+  usleep(50000);
+  int before = descriptors();
+  EXPECT_OK(moor_store_open(&options, &store));
+  EXPECT_OK(moor_queue_open(&queue));
+  each_kind();
+  nothing_is_left(before);
+  with_a_disk();
   nothing_is_left(before);
   printf("ok nothing is left\n");
   return 0;

@@ -41,10 +41,13 @@ func Queued(kind Kind, since int64) Record {
 	return Record{Kind: kind, Stamps: Stamps{T0: since}, Parts: Parts{QueueWait: now - since}}
 }
 
+// Begun is when its turn came, as long as it has waited for nothing but that.
+func (r *Record) Begun() int64 { return r.T0 + r.QueueWait }
+
 // Follow gives the stamps of who waited for a read that another had begun. What came before its turn is no time of the device,
 // whenever the other began.
 func (r *Record) Follow(leader Stamps, t3 int64) {
-	t0, begun := r.T0, r.T0+r.QueueWait
+	t0, begun := r.T0, r.Begun()
 	r.Shared, r.Stamps = true, Follow(begun, leader, t3)
 	r.T0, r.Lookup = t0, min(r.Lookup, r.T1-begun)
 }

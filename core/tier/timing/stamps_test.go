@@ -140,3 +140,23 @@ func TestChunkMean(t *testing.T) {
 	require.Zero(t, (&Record{ChunkSum: 7}).ChunkMean())
 	require.Equal(t, 3.5, (&Record{ChunkSum: 7, Chunks: 2}).ChunkMean())
 }
+
+// Who waited for his turn, and then for a read that another had begun meanwhile, was in the device from his turn on.
+func TestAFollowerThatWaitedForItsTurn(t *testing.T) {
+	for _, c := range []struct {
+		leader         Stamps
+		device, lookup int64
+	}{
+		{Stamps{T1: 150, T2: 400}, 200, 0},  // begun before our turn
+		{Stamps{T1: 205, T2: 400}, 195, 5},  // while we looked up
+		{Stamps{T1: 300, T2: 400}, 100, 10}, // after it
+		{Stamps{T1: 10, T2: 150}, 0, 0},     // at its end
+	} {
+		r := Record{Kind: Get, Stamps: Stamps{T0: 100}, Parts: Parts{QueueWait: 100, Lookup: 10}}
+		r.Follow(c.leader, 450)
+		require.True(t, r.Shared && r.Consistent(), "%+v", r)
+		require.Equal(t, c.device, r.Device())
+		require.Equal(t, c.lookup, r.Lookup)
+		require.EqualValues(t, 350, r.Host()+r.Device())
+	}
+}
