@@ -139,7 +139,7 @@ func roomIn(dir string) uint64 {
 // slabs is the disk's engine as a device: memory of the store becomes its fixed buffers. It is the disk that closes it.
 type slabs struct{ registry.Device }
 
-// closeDisk ends all reads and writes, and gives the directory free.
+// closeDisk ends all reads and writes, and gives the directory free. An error, ErrDisk: what was not durable may not be found again.
 func (s *Store) closeDisk() (err error) {
 	if t := s.tiered; t != nil {
 		t.closeOnce.Do(func() {
@@ -147,7 +147,10 @@ func (s *Store) closeDisk() (err error) {
 			err = errors.Join(t.disk.Close(), t.trace.close())
 		})
 	}
-	return err
+	if err != nil {
+		return fail("close", fmt.Errorf("%w: %w", ErrDisk, err))
+	}
+	return nil
 }
 
 // onDisk reports whether the disk has an object under key. Where it matters that none comes or goes, the shard is locked.
