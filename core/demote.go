@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -17,7 +18,8 @@ type demotions struct {
 	mu       sync.Mutex
 	ended    sync.Cond
 	underWay int
-	count    uint64 // how many ended
+	count    uint64         // how many ended
+	units    map[uint32]int // records that are viewed because they are being written, and how often
 }
 
 const (
@@ -77,6 +79,48 @@ func (d *demotions) endOrWait(before uint64) bool {
 	return d.count != before
 }
 
+// writing is told of a view that is there for a write, under the lock of the object's shard: who cannot take the object may wait.
+func (d *demotions) writing(v View) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.units[v.unit]++
+}
+
+// written ends such a view.
+func (d *demotions) written(v View) {
+	unit := v.unit
+	v.Release()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.units[unit]--; d.units[unit] == 0 {
+		delete(d.units, unit)
+	}
+	d.ended.Broadcast()
+}
+
+// isWriting says whether a unit is being written. Its shard is locked.
+func (d *demotions) isWriting(unit uint32) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.units[unit] > 0
+}
+
+// await waits until nobody writes a unit.
+func (d *demotions) await(unit uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.units[unit] > 0 {
+		d.ended.Wait()
+	}
+}
+
+// all are the units that are being written.
+func (d *demotions) all() map[uint32]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.units)
+}
+
 // toWrite is an object that has to be written before it may go. The view keeps its bytes.
 type toWrite struct {
 	candidate evict.Candidate
@@ -117,12 +161,13 @@ func (s *Store) demote(victims []toWrite) []error {
 
 func (s *Store) demoteOne(x toWrite) error {
 	err := s.writeOutTimed("demote", timing.Demote, timing.Background, x.view)
-	x.view.Release()
+	s.tiered.demotions.written(x.view)
 	verdict := retained
 	if err == nil {
 		s.tiered.count.demoted.Add(1)
-		verdict, x.view = s.tryEvict(x.candidate)
-		x.view.Release() // unwritten again: the disk has evicted it
+		if verdict, x.view = s.tryEvict(x.candidate); verdict == unwritten { // again: the disk has evicted it
+			s.tiered.demotions.written(x.view)
+		}
 	}
 	s.policy.mu.Lock()
 	defer s.policy.mu.Unlock()

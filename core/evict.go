@@ -124,8 +124,10 @@ func (s *Store) tryEvict(cand evict.Candidate) (verdict, View) {
 	}
 	if t := s.tiered; t != nil && !t.disk.HasSeq(index.Key(body), c.Seq) {
 		c.Acquire(s.words)
+		v := View{s, c, cand.Unit}
+		t.demotions.writing(v)
 		p.mu.Unlock()
-		return unwritten, View{s, c, cand.Unit}
+		return unwritten, v
 	}
 	if !c.Evict() {
 		p.mu.Unlock()

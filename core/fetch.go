@@ -209,7 +209,7 @@ func (s *Store) promote(p at, e *tier.Entry, d draft, named bool) (v View, ours 
 		return v, true
 	}
 	t.count.promoted.Add(1)
-	s.policy.added(evictCandidate(d.unit, e.Seq(), e.Bytes(), p.hash))
+	s.added(evictCandidate(d.unit, e.Seq(), e.Bytes(), p.hash))
 	return v, true
 }
 

@@ -94,6 +94,9 @@ func stats(t testing.TB, s *Store) Stats {
 // requireEmpty says that nothing is left of any object in a store that is still open.
 func requireEmpty(t testing.TB, s *Store) {
 	t.Helper()
+	if s.tiered != nil {
+		cleaned(t, s) // what is being written is viewed as long
+	}
 	st := stats(t, s)
 	require.Zero(t, st.Objects)
 	require.Zero(t, st.Used, "extents")

@@ -231,7 +231,7 @@ func (s *Store) publish(op string, p at, key []byte, d draft, o PutOptions, link
 	if old != 0 {
 		s.unlinked(old)
 	}
-	s.policy.added(evictCandidate(d.unit, r.Seq, size, p.hash))
+	s.added(evictCandidate(d.unit, r.Seq, size, p.hash))
 	s.waits.published(key)
 	if s.tiered != nil {
 		s.tiered.disk.Remove(key, r.Seq-1) // an older object of that name
@@ -328,6 +328,9 @@ func (s *Store) couldFit(size uint64) bool {
 	s.drains.mu.Lock()
 	stays := s.drains.bytes
 	s.drains.mu.Unlock()
+	if s.tiered != nil { // what goes is on disk, and some of what is viewed is so because it is being written
+		return size <= s.opts.Capacity-min(s.opts.Capacity, stays+s.pinnedBytes())
+	}
 	return size <= s.opts.Capacity-min(s.opts.Capacity, stays+max(s.pinnedBytes(), s.borrowSeen.recent(s)))
 }
 

@@ -214,7 +214,7 @@ func (x *set) publish() (stored int, err error) {
 		if m.old != 0 {
 			x.s.unlinked(m.old)
 		}
-		x.s.policy.added(m.candidate())
+		x.s.added(m.candidate())
 		x.s.waits.published(m.key)
 		if x.s.tiered != nil {
 			x.s.tiered.disk.Remove(m.key, m.r.Seq-1)

@@ -128,8 +128,13 @@ func (s *Store) Borrows(visit func(Borrow) bool) error {
 
 // borrows walks over all records. A record is given back under the lock that the walk holds, so what it shows is there.
 func (s *Store) borrows(visit func(Borrow) bool) {
+	var ours map[uint32]int // views that are there to write the object to disk
+	if s.tiered != nil {
+		ours = s.tiered.demotions.all()
+	}
 	s.heap.Walk(func(unit uint32, c *cell.Cell) bool {
 		b := Borrow{Record: unit, Views: c.Views(), Child: c.HeldByChild(s.words)}
+		b.Views -= min(b.Views, uint64(ours[unit]))
 		if b.Views == 0 && !b.Child {
 			return true
 		}

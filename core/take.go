@@ -1,6 +1,10 @@
 package core
 
-import "moorage/core/tier/timing"
+import (
+	"errors"
+
+	"moorage/core/tier/timing"
+)
 
 // Take removes key and hands its bytes over, exclusive and writable, without a copy. ErrBusy while anybody views the
 // object or a forked child holds it. A pin does not matter. The returned view is the taker's; its address to write
@@ -31,22 +35,29 @@ func (s *Store) Take(key []byte) (v View, err error) {
 	return v, nil
 }
 
-// takeOfDisk brings the object into memory before it takes it.
+// takeOfDisk brings the object into memory before it takes it. A view that is there because the object is being written will end.
 func (s *Store) takeOfDisk(op string, p at, key []byte) (View, error) {
-	for s.onDisk(key) {
-		v, err := s.bring(key)
-		if err != nil {
-			return View{}, err
+	for {
+		if s.onDisk(key) {
+			v, err := s.bring(key)
+			if err != nil {
+				return View{}, err
+			}
+			v.Release()
 		}
-		v.Release()
 		p.mu.Lock()
-		if p.table.Lookup(p.tag, key) != 0 {
-			return s.take(op, p, key)
+		unit := p.table.Lookup(p.tag, key)
+		if unit == 0 && s.onDisk(key) {
+			p.mu.Unlock() // evicted again already
+			continue
 		}
-		p.mu.Unlock() // evicted again already
+		wait := s.tiered.demotions.isWriting(unit)
+		v, err := s.take(op, p, key)
+		if !wait || !errors.Is(err, ErrBusy) {
+			return v, err
+		}
+		s.tiered.demotions.await(unit)
 	}
-	p.mu.Lock()
-	return s.take(op, p, key)
 }
 
 // putBack stores what was taken again, unless somebody else has put something there, and gives the error of the taking.

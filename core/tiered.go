@@ -63,6 +63,7 @@ type tiered struct {
 	flights   flights
 	moves     atomic.Uint64 // objects that got their names in memory back; changed under their shards' locks
 	demotions demotions
+	cleaner   cleaner
 	promises  promises
 	count     struct {
 		promoted, demoted, shared atomic.Uint64
@@ -95,7 +96,7 @@ func (s *Store) openDisk() error {
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	t.flights.all = map[flightName]*flight{}
 	t.promises.of = map[uint32]uint64{}
-	t.demotions.ended.L = &t.demotions.mu
+	t.demotions.ended.L, t.demotions.units = &t.demotions.mu, map[uint32]int{}
 	s.seq.Store(disk.MaxSeq())
 	s.tiered = t
 	if o.FS == nil {
@@ -106,6 +107,7 @@ func (s *Store) openDisk() error {
 	if t.buffers, err = s.registry.Attach(slabs{disk.Engine()}); err != nil {
 		return errors.Join(err, s.closeDisk())
 	}
+	s.startCleaner()
 	return nil
 }
 
@@ -144,6 +146,9 @@ func (s *Store) closeDisk() (err error) {
 	if t := s.tiered; t != nil {
 		t.closeOnce.Do(func() {
 			t.stop()
+			if t.cleaner.ended != nil {
+				<-t.cleaner.ended
+			}
 			err = errors.Join(t.disk.Close(), t.trace.close())
 		})
 	}

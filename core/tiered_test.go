@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -304,10 +305,10 @@ func assertNoError(t testing.TB, err error) bool {
 	return err == nil
 }
 
-// watched is a directory that tells when its files are read or synced.
+// watched is a directory that tells when its files are read, or synced, and its segments written.
 type watched struct {
 	file.Dir
-	read, sync func()
+	read, write, sync func()
 }
 
 func (d *watched) Open(name string, how file.How) (file.File, error) {
@@ -315,12 +316,13 @@ func (d *watched) Open(name string, how file.How) (file.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchedFile{f, d}, nil
+	return &watchedFile{f, d, strings.HasPrefix(name, "segment")}, nil
 }
 
 type watchedFile struct {
 	file.File
-	dir *watched
+	dir     *watched
+	segment bool
 }
 
 func (f *watchedFile) ReadAt(p []byte, off int64) (int, error) {
@@ -328,6 +330,13 @@ func (f *watchedFile) ReadAt(p []byte, off int64) (int, error) {
 		f.dir.read()
 	}
 	return f.File.ReadAt(p, off)
+}
+
+func (f *watchedFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.dir.write != nil && f.segment {
+		f.dir.write()
+	}
+	return f.File.WriteAt(p, off)
 }
 
 func (f *watchedFile) Sync() error {
