@@ -108,9 +108,10 @@ def test_nothing_has_a_mean() -> None:
     assert timings.Distribution(0, 0, 0, 0, 0, 0, 0, 0).mean == 0
 
 
-def test_the_document_names_tests_that_are_there() -> None:
+@pytest.mark.parametrize("document", ["timings.md", "disk-tier.md"])
+def test_the_document_names_tests_that_are_there(document: str) -> None:
     repo = Path(__file__).parents[2]
-    named = set(re.findall(r"`((?:Test|test_)\w+)`", (repo / "docs/timings.md").read_text()))
-    sources = [*repo.glob("core/tier/timing/*_test.go"), *repo.glob("tests/python/test_*.py")]
+    named = set(re.findall(r"`((?:Test|test_)\w+)`", (repo / "docs" / document).read_text()))
+    sources = [*repo.glob("core/**/*_test.go"), *repo.glob("tests/python/test_*.py")]
     there = {name for path in sources for name in re.findall(r"(?:func|def) (\w+)\(", path.read_text())}
     assert named and named <= there, named - there
