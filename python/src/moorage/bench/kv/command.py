@@ -29,6 +29,7 @@ from . import (
     result,
     schedule,
     trial,
+    twin,
     upstream,
     verify,
 )
@@ -98,8 +99,9 @@ def _run(plan: Plan, arguments: list[str]) -> int:
         return _compare(plan, head, note)
     with folder.folder(plan.directory) as where:
         trials = _trials(plan, where, note)
+        fio = _twin(plan, where, trials, note)
         beside_us = upstream.run(options, where) if options.upstream else None
-    content = result.content(head, trials)
+    content = {**result.content(head, trials), "fio": fio}
     judged = limits.judge(options, content["summary"])
     content["limits"] = [vars(one) for one in judged]
     content["upstream"] = beside_us
@@ -120,6 +122,16 @@ def _trials(plan: Plan, where: str, note: Note) -> list[Trial]:
         if found[-1].ran.errors:
             break
     return found
+
+
+def _twin(plan: Plan, where: str, trials: Sequence[Trial], note: Note) -> dict[str, Any]:
+    """Of the trial whose figures stand for the run."""
+    one = trials[result.median_trial([result.headline(trial.figures, trial.facts) for trial in trials])]
+    budget = min(twin.room(where, len(twin.KINDS)), max(plan.needs.objects, twin.SMALLEST_FILE))
+    made = twin.patterns(one.figures, one.facts["path"]["flying"], budget)
+    if made:
+        note("the same by fio")
+    return twin.facts(twin.run(made, where, plan.options.fio_seconds, plan.data, plan.place.memory), one.figures)
 
 
 def _more(content: dict[str, Any], judged: Sequence[limits.Judged]) -> list[Table]:

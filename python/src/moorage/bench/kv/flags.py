@@ -170,6 +170,13 @@ def _measure(group: Any) -> None:
     add("--precondition", action="store_true", help="writes until the device is steady")
     add("--precondition-size-gb", type=_POSITIVE, default=0.0, metavar="GIB", help="at most; 0: twice the tier")
     add("--precondition-threads", type=_count(0, 256), default=0, metavar="N", help="0: one for each core")
+    add(
+        "--fio-seconds",
+        type=_POSITIVE,
+        default=2.0,
+        metavar="S",
+        help="the same by fio, if it is installed: for so long (--compare: each object once); 0: not",
+    )
     add("--copy-probe", action="store_true", help="copies what was delivered once more, out of the time")
     add("--compare", nargs="?", const="all", metavar="LIST", help="paths in turns over the same objects")
     add(

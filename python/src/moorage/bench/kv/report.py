@@ -37,6 +37,8 @@ def tables(plan: Plan, content: dict[str, Any]) -> list[Table]:
     shown = [_what(plan, content, facts), _levels(found), _bandwidth(found), _cost(found, facts)]
     if found["sizes"]:
         shown.append(_sizes(found))
+    if content["fio"]["job"].strip():
+        shown += _fio(content["fio"])
     if len(content["trials"]) > 1:
         shown.append(_trials(content))
     shown.append(Table("What to make of it", ("",), [(text,) for text in verdicts(plan, content)]))
@@ -214,6 +216,24 @@ def _sizes(found: dict[str, Any]) -> Table:
 
 def _share(one: dict[str, Any]) -> str:
     return f"{one['host']['sum'] / one['total']['sum']:.1%}" if one["total"]["sum"] else "-"
+
+
+def _fio(fio: dict[str, Any]) -> list[Table]:
+    """One operation beside one job: equal depth, whatever the load was."""
+    jobs = [section.splitlines() for section in fio["job"].strip().split("\n\n")]
+    lines: list[Sequence[str]] = [(name.strip("[]"), " ".join(options)) for name, *options in jobs]
+    if fio["lacking"]:
+        return [Table("The same by fio: not run", ("", ""), [("why", fio["lacking"]), *lines], left=2)]
+    rows: list[Sequence[str]] = [
+        (
+            kind, number(one["in_flight"]), str(fio["ran"][kind]["jobs"]), number(one["gib_per_s_of_one"]),
+            number(one["fio_gib_per_s_of_one"]), "-" if one["of_fio"] is None else f"{one['of_fio']:.0%}",
+            number(fio["ran"][kind]["gib_per_s"]),
+        )
+        for kind, one in fio["beside"].items()
+    ]  # fmt: skip
+    columns = ("storage", "in flight", "jobs", "GiB/s of one operation", "of one job", "of fio", "GiB/s of all jobs")
+    return [Table("The same by fio", columns, rows), Table("Its jobs", ("", ""), lines, left=2)]
 
 
 def _trials(content: dict[str, Any]) -> Table:

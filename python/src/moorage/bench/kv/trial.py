@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Callable
@@ -39,6 +40,7 @@ def run(plan: Plan, where: str, note: Callable[[str], None], *, precondition: bo
         return found
     finally:
         path.close()
+        shutil.rmtree(where, ignore_errors=True)  # the next one needs the room
 
 
 def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
@@ -82,7 +84,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
 
 
 def _path(path: Path) -> dict[str, Any]:
-    return {"name": path.name, **asdict(path.meaning), **path.facts()}
+    return {"name": path.name, "flying": path.flying, **asdict(path.meaning), **path.facts()}
 
 
 class _Device:

@@ -21,7 +21,7 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
     for depth in depths:
         rows = [row for row in content["rows"] if row["depth"] == depth]
         shown += [_figures(what, depth, rows), _changes(depth, rows)]
-    deepest = [row for row in content["rows"] if row["depth"] == depths[-1]]
+    deepest = [row for row in content["rows"] if row["depth"] == depths[-1] and row["total"]["n"]]
     shown += [_author(depths[-1], deepest), _reviewer(depths[-1], deepest, content["memory"], tmpfs)]
     shown.append(Table("Device is", ("", ""), [(r["path"], r["device_is"]) for r in deepest], left=2))
     if content["missing"]:
@@ -31,7 +31,7 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
 
 def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
-        "path", "copies", "GiB/s", "total ms", "device", "host", "of it copy", "of it CRC", "copy probe",
+        "path", "copies", "GiB/s", "of fio", "total ms", "device", "host", "of it copy", "of it CRC", "copy probe",
         "CPU s/GiB", "faults", "bandwidth left", "cold",
     )  # fmt: skip
     return Table(
@@ -40,6 +40,7 @@ def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
         [
             (
                 row["path"], str(row["cpu_copies_per_byte"]), number(row["gib_per_s"]),
+                "-" if row["of_fio"] is None else f"{row['of_fio']:.0%}",
                 *(number(row[part]["mean"]) for part in ("total", "device", "host", "copy", "verify", "probe")),
                 number(row["cpu_s_per_gib"]), number(row["minor_faults_per_operation"]),
                 "-" if row["bandwidth_left"] is None else f"{row['bandwidth_left']:.0%}", cold(row),
@@ -129,6 +130,7 @@ def draw(path: str, content: dict[str, Any]) -> None:
     )
     for panel, depth in zip(panels[0], depths):
         rows = [row for row in content["rows"] if row["depth"] == depth]
+        rows = [row for row in rows if row["total"]["n"]]
         names = [row["path"] for row in rows]
         device = [row["device"]["mean"] for row in rows]
         panel.barh(names, device, label="device")
