@@ -69,10 +69,13 @@ def plan(options: argparse.Namespace) -> Plan:
     backend = known.chosen(options.backend)
     tiers = _tiers(options)
     needs = _needs(options, config, made, model, rules, backend, tiers)
-    if options.compare is None:  # which takes as many objects as there is room for
+    # A comparison takes as many objects as there is room for; who has started a rank has asked for all of them.
+    if options.compare is None and options.rank_fd is None:
+        each = f" of each of {options.ranks} ranks" if options.ranks > 1 else ""
         fit.check(
-            needs, capacity=capacity, memory=machine.available_memory(), scale=options.scale,
-            what=f"{len(made.before)} objects beforehand" if made.before else "this workload",
+            needs, capacity=capacity // options.ranks, memory=machine.available_memory() // options.ranks,
+            scale=options.scale,
+            what=(f"{len(made.before)} objects beforehand" if made.before else "this workload") + each,
         )  # fmt: skip
     place = environment.place_of(directory)
     return Plan(options, config, model, made, directory, place, rules, backend, capacity, needs, tiers)

@@ -16,6 +16,7 @@ from .figures import GIB, figures
 from .lane import Lane
 from .paths.path import Path
 from .planning import Plan
+from .start import Start
 
 _AGREES = 0.95
 _COLD = 0.05
@@ -30,12 +31,14 @@ class Trial:
     """What does not follow from the records: of the process, the device, the path."""
 
 
-def run(plan: Plan, where: str, note: Callable[[str], None], *, precondition: bool = False) -> Trial:
-    """Raises nothing for a failed operation of the window: it stands among the errors."""
+def run(plan: Plan, where: str, note: Callable[[str], None], start: Start, *, precondition: bool = False) -> Trial:
+    """Raises nothing for a failed operation of the window: it stands among the errors. start.Alone when other processes
+    were to begin with it and have ended.
+    """
     path = planning.storage(plan, where)
     try:
         before = steady.facts(steady.precondition(plan, path, note)) if precondition else None
-        found = _run(plan, path, note)
+        found = _run(plan, path, note, start)
         found.facts["preconditioned"] = before
         return found
     finally:
@@ -43,7 +46,7 @@ def run(plan: Plan, where: str, note: Callable[[str], None], *, precondition: bo
         shutil.rmtree(where, ignore_errors=True)  # the next one needs the room
 
 
-def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
+def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> Trial:
     cache = planning.cache(plan, path)
     lanes = [Lane(i) for i in range(plan.rules.workers)]
     engine = Engine(cache, plan.data, plan.rules, note)
@@ -59,8 +62,9 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
         for lane in lanes:
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
         path.settle()
+        moment = start.moment()
         first = counters.now()
-        ran = engine.run(plan.schedule, lanes)
+        ran = engine.run(plan.schedule, lanes, moment)
         last = counters.now()
     finally:
         for lane in lanes:
@@ -70,6 +74,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
         "path": _path(path),
         "before": {"objects": len(before.ops), "bytes": sum(op.nbytes for op in before.ops), "seconds": populated},
         "window_ns": list(ran.window),
+        "began_monotonic_ns": ran.began,
         "usage": _usage(ran),
         "cold": _cold(ran, plan, first, last, path),
         "entries": {tier.name: len(tier.entries) for tier in cache.tiers},
