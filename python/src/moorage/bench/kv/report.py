@@ -176,6 +176,7 @@ def _cost(found: dict[str, Any], facts: dict[str, Any]) -> Table:
         ("CPU seconds of making data, not in it", number(usage.get("data_generation_cpu_s"))),
         ("page faults for each operation, minor / major",
          f"{number(usage.get('minor_faults_per_operation'))} / {number(usage.get('major_faults_per_operation'))}"),
+        _bus(facts),
         ("peak memory", bytes_(usage.get("peak_rss_bytes", 0))),
         ("generated tokens, per second of wall time", number(tokens["generated_per_wall_s"])),
         ("tokens served from the cache, per second of wall time", number(tokens["served_from_cache_per_wall_s"])),
@@ -195,6 +196,18 @@ def _cost(found: dict[str, Any], facts: dict[str, Any]) -> Table:
          f"{facts.get('unfinished_requests', 0)} / {facts.get('waiting_requests', 0)}"),
     ]  # fmt: skip
     return Table("Cost and work", ("", ""), rows)
+
+
+def _bus(facts: dict[str, Any]) -> tuple[str, str]:
+    moved, usage = facts.get("memory_bus"), facts.get("usage")
+    if not moved or not usage:
+        return "memory bus", "-"
+    if moved["lacking"]:
+        return "memory bus: not counted", moved["lacking"]
+    both = moved["read_bytes"] + moved["written_bytes"]
+    rates = (number(moved[name] / GIB / usage["wall_s"]) for name in ("read_bytes", "written_bytes"))
+    each = number(both / usage["bytes"]) if usage["bytes"] else "-"
+    return "memory bus, everybody's GiB/s, read / written", f"{' / '.join(rates)}: {each} bytes for each byte"
 
 
 def _sizes(found: dict[str, Any]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from .. import machine
 from ..disk.place import Counters, System
-from . import planning, steady
+from . import bus, planning, steady
 from .arrivals import SECOND
 from .engine import Engine, Ran
 from .figures import GIB, figures
@@ -50,7 +50,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> T
     cache = planning.cache(plan, path)
     lanes = [Lane(i) for i in range(plan.rules.workers)]
     engine = Engine(cache, plan.data, plan.rules, note)
-    counters = _Device(plan)
+    counters, watch = _Device(plan), bus.Watch()
     try:
         begin = time.monotonic()
         before = engine.populate(plan.schedule.before, lanes)
@@ -63,10 +63,11 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> T
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
         path.settle()
         moment = start.moment()
-        first = counters.now()
+        first, carried = counters.now(), watch.now()
         ran = engine.run(plan.schedule, lanes, moment)
-        last = counters.now()
+        last, carries = counters.now(), watch.now()
     finally:
+        watch.close()
         for lane in lanes:
             lane.close()
     found = figures(ran.ops, ran.requests, ran.window, plan.targets)
@@ -76,6 +77,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> T
         "window_ns": list(ran.window),
         "began_monotonic_ns": ran.began,
         "usage": _usage(ran),
+        "memory_bus": _bus(watch.lacking, carried, carries),
         "cold": _cold(ran, plan, first, last, path),
         "entries": {tier.name: len(tier.entries) for tier in cache.tiers},
         "evicted": cache.evicted,
@@ -117,6 +119,14 @@ def _usage(ran: Ran) -> dict[str, Any]:
         "cores": machine.cores(),
         "wall_s": max((op.t3 for op in ran.ops), default=1) / SECOND,
     }
+
+
+def _bus(lacking: str | None, before: bus.Moved | None, after: bus.Moved | None) -> dict[str, Any]:
+    """Of everybody, from the beginning of the run to its end."""
+    if before is None or after is None:
+        return {"lacking": lacking, "read_bytes": None, "written_bytes": None}
+    moved = after.since(before)
+    return {"lacking": None, "read_bytes": moved.read, "written_bytes": moved.written}
 
 
 def _cold(ran: Ran, plan: Plan, first: Counters | None, last: Counters | None, path: Path) -> dict[str, Any]:

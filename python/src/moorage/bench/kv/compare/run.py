@@ -13,6 +13,7 @@ from ....errors import InvalidArgumentError
 from ... import machine
 from ...disk.place import Counters, System
 from .. import twin
+from ..bus import Watch
 from ..distributions import distribution, interval
 from ..lane import Lane
 from ..paths.direct import Direct
@@ -89,15 +90,18 @@ def compare(plan: Plan, where: str, note: Callable[[str], None]) -> Compared:
     if not found.objects:
         raise InvalidArgumentError("--compare: this workload reads nothing (--prefill-only?)")
     sides = _Sides(plan, where, found, names, max(depths), note)
-    fio = _fio(plan, where, found)
+    fio, watch = _fio(plan, where, found), Watch()
+    if watch.lacking:
+        found.missing.append(f"bytes over the memory bus: {watch.lacking}; bandwidth left is what stands for it")
     try:
         for depth in depths:
             need = _COPIES * depth * max(one.nbytes for one in found.objects)
             if need > machine.available_memory() * _SPARE:
                 found.missing.append(f"{depth} at a time: it needs {need / _GIB:.1f} GiB of memory (--scale)")
                 continue
-            found.rows[depth] = _at(plan, found, sides, fio, depth, note)
+            found.rows[depth] = _at(plan, found, sides, fio, watch, depth, note)
     finally:
+        watch.close()
         sides.close()
         if fio is not None:
             fio.close()
@@ -184,12 +188,12 @@ class _Turn:
 
 
 def _at(
-    plan: Plan, found: Compared, sides: _Sides, fio: Fio | None, depth: int, note: Callable[[str], None]
+    plan: Plan, found: Compared, sides: _Sides, fio: Fio | None, watch: Watch, depth: int, note: Callable[[str], None]
 ) -> list[Row]:
     """One pass of each that is not kept, then rounds: all in order, and all in the opposite order."""
     system = System()
     counters = lambda: system.counters(plan.place.device) if plan.place.device else None  # noqa: E731
-    passes = Passes(found.objects, plan.data, depth, counters, sides.crcs)
+    passes = Passes(found.objects, plan.data, depth, counters, watch, sides.crcs)
     turns = [_turn(passes, side) for side in sides.all]
     if fio is not None:
         turns += _asked(fio, depth, counters, found)
@@ -257,6 +261,12 @@ def of_fio(row: Row, rows: Sequence[Row]) -> float | None:
     return ratio
 
 
+def _bus(row: Row) -> float | None:
+    """The median of the passes: what somebody else moves at times does not count."""
+    known = [one.bus_bytes / one.nbytes for one in row.passes if one.bus_bytes is not None]
+    return median(known) if known else None
+
+
 def raw(found: Compared) -> dict[str, Any]:
     """All that was measured, for the JSON: `content` follows from it."""
     return asdict(found)
@@ -288,6 +298,7 @@ def content(found: Compared) -> dict[str, Any]:
                     **{part: distribution(row.all(part)) for part in ("total", "device", "host", "copy", "verify")},
                     "probe": distribution(row.probe),
                     "bandwidth_left": row.left, "of_fio": of_fio(row, rows),
+                    "bus_bytes_per_byte": _bus(row),
                     "cached": [one.cached for one in row.passes],
                     "device_bytes": [one.device_bytes for one in row.passes],
                     "nbytes": nbytes,

@@ -32,7 +32,7 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
 def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
         "path", "copies", "GiB/s", "of fio", "total ms", "device", "host", "of it copy", "of it CRC", "copy probe",
-        "CPU s/GiB", "faults", "bandwidth left", "cold",
+        "CPU s/GiB", "faults", "bus bytes per byte", "bandwidth left", "cold",
     )  # fmt: skip
     return Table(
         f"{what}, {depth} at a time: means of whole objects",
@@ -43,6 +43,7 @@ def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
                 "-" if row["of_fio"] is None else f"{row['of_fio']:.0%}",
                 *(number(row[part]["mean"]) for part in ("total", "device", "host", "copy", "verify", "probe")),
                 number(row["cpu_s_per_gib"]), number(row["minor_faults_per_operation"]),
+                number(row["bus_bytes_per_byte"]),
                 "-" if row["bandwidth_left"] is None else f"{row['bandwidth_left']:.0%}", cold(row),
             )
             for row in rows
