@@ -81,8 +81,9 @@ def test_preconditioning_ends_and_leaves_nothing(tmp_path: Path) -> None:
         "--max-requests", "3",
         "--scale", "0.2",
     )  # fmt: skip
-    said = found["trials"][0]["facts"]["preconditioned"]
-    assert 0.019 < said["gib"] <= 0.021 and said["gib_per_s"]
+    said = found["preconditioned"]
+    assert 0.019 < said["gib"] <= 0.021 and said["gib_per_s"] and not said["kept"]
+    assert not list(tmp_path.glob("moorage-kv-*"))
     # What is left was written by the requests.
     assert found["trials"][0]["facts"]["entries"]["storage"] <= 4
 

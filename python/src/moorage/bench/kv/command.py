@@ -19,10 +19,12 @@ from ..report import show
 from . import (
     beside,
     compare,
+    dedup,
     dry,
     environment,
     flags,
     folder,
+    kept,
     limits,
     planning,
     ranks,
@@ -93,11 +95,13 @@ def _run(plan: Plan, arguments: list[str]) -> int:
     head = _head(plan, arguments)
     if options.compare is not None:
         return _compare(plan, head, note)
+    before = kept.prepared(plan, note)
     with folder.folder(plan.directory) as where:
+        looked = _dedup(plan, where, note) if options.dedup_check else None
         trials = _trials(plan, where, note)
         fio = _twin(plan, where, trials, note)
         beside_us = upstream.run(options, where) if options.upstream else None
-    content = {**result.content(head, trials), "fio": fio}
+    content = {**result.content(head, trials), "fio": fio, "preconditioned": before, "dedup": looked}
     judged = limits.judge(options, content["summary"])
     content["limits"] = [vars(one) for one in judged]
     content["upstream"] = beside_us
@@ -114,11 +118,15 @@ def _trials(plan: Plan, where: str, note: Note) -> list[Trial]:
     with contextlib.closing(start.Start() if fd is None else start.Together(fd)) as begin:
         for i in range(plan.options.trials):
             note(f"trial {i + 1} of {plan.options.trials}")
-            first = plan.options.precondition and i == 0
-            found.append(trial.run(plan, os.path.join(where, f"t{i}"), note, begin, precondition=first))
+            found.append(trial.run(plan, os.path.join(where, f"t{i}"), note, begin))
             if found[-1].ran.errors:
                 break
     return found
+
+
+def _dedup(plan: Plan, where: str, note: Note) -> dict[str, Any]:
+    keys = sorted(plan.schedule.written())[:16]
+    return {**dedup.check(where, plan.data, note), "run": dedup.of_run(keys, plan.data)}
 
 
 def _twin(plan: Plan, where: str, trials: Sequence[Trial], note: Note) -> dict[str, Any]:

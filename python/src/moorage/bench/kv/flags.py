@@ -50,22 +50,22 @@ _REFUSED = {
 
 _ONLY_WITH = {
     "compare_gib": "compare", "compare_tmpfs": "compare", "compare_threads": "compare",
-    "precondition_size_gb": "precondition", "precondition_threads": "precondition", "bundle": "output",
+    "precondition_size_gb": "precondition", "precondition_threads": "precondition",
+    "precondition_keep": "precondition", "bundle": "output",
     "rag_num_docs": "enable_rag", "burst_trace_path": "use_burst_trace", "max_conversations": "dataset_path",
 }  # fmt: skip
 """A flag that means nothing without another."""
 
 _FIGURES_OF_A_RUN = ("csv", "xlsx_output", "upstream")
 _LIMITS = ("slo_read_p95", "slo_write_p95", "performance_profile", "validation_trace")
+_HOW = ("precondition", "dedup_check", "warmup", "backend", "store_verify", "copy_probe")
 _NOT_WITH = {
-    "ranks": (*_FIGURES_OF_A_RUN, "compare", "plot", "bundle", "record_trace", "io_trace_log"),
-    "compare": (
-        *_FIGURES_OF_A_RUN, *_LIMITS, "io_trace_log", "precondition", "warmup", "backend", "store_verify", "copy_probe",
+    "ranks": (
+        *_FIGURES_OF_A_RUN, "compare", "plot", "bundle", "record_trace", "io_trace_log", "precondition_keep",
+        "dedup_check",
     ),
-    "io_trace_log": (
-        *_FIGURES_OF_A_RUN, *_LIMITS, "output", "plot", "record_trace", "precondition", "warmup", "backend",
-        "store_verify", "copy_probe",
-    ),
+    "compare": (*_FIGURES_OF_A_RUN, *_LIMITS, *_HOW, "io_trace_log"),
+    "io_trace_log": (*_FIGURES_OF_A_RUN, *_LIMITS, *_HOW, "output", "plot", "record_trace"),
 }  # fmt: skip
 """Flags that would do nothing beside another."""
 
@@ -192,6 +192,18 @@ def _measure(group: Any) -> None:
     add("--rank-fd", type=_count(0), help=argparse.SUPPRESS)
     add("--precondition", action="store_true", help="writes until the device is steady")
     add("--precondition-size-gb", type=_POSITIVE, default=0.0, metavar="GIB", help="at most; 0: twice the tier")
+    add(
+        "--precondition-keep",
+        type=_POSITIVE,
+        default=0.0,
+        metavar="GIB",
+        help="so much of it stays below --cache-dir, and the next run with this takes it instead of writing again",
+    )
+    add(
+        "--dedup-check",
+        action="store_true",
+        help="does the device save itself work on data that is alike, or can be compressed?",
+    )
     add("--precondition-threads", type=_count(0, 256), default=0, metavar="N", help="0: one for each core")
     add(
         "--fio-seconds",

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from ...errors import InvalidArgumentError
 from .. import machine
 from ..disk.place import Place
 from . import config as configuration
@@ -64,7 +65,7 @@ def plan(options: argparse.Namespace) -> Plan:
     model = _model(options, config)
     directory = folder.directory(options.cache_dir)
     made = _schedule(options, config)
-    capacity = int(options.storage_capacity_gb * GIB) or int(shutil.disk_usage(directory).free * 0.95)
+    capacity = int(options.storage_capacity_gb * GIB) or _free(directory, options)
     rules = _rules(options, config, model)
     backend = known.chosen(options.backend)
     tiers = _tiers(options)
@@ -79,6 +80,15 @@ def plan(options: argparse.Namespace) -> Plan:
         )  # fmt: skip
     place = environment.place_of(directory)
     return Plan(options, config, model, made, directory, place, rules, backend, capacity, needs, tiers)
+
+
+def _free(directory: str, options: argparse.Namespace) -> int:
+    """What may be filled, less what preconditioning will leave there."""
+    fill = 0 if os.path.lexists(folder.preconditioned(directory)) else int(options.precondition_keep * GIB)
+    free: int = int(shutil.disk_usage(directory).free * 0.95) - fill
+    if free <= 0:
+        raise InvalidArgumentError(f"--precondition-keep {options.precondition_keep:g}: there is no room for it")
+    return free
 
 
 def _model(options: argparse.Namespace, config: Config) -> Model:

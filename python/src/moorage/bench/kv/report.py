@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from ..._table import Table
 from ..._table import size as bytes_
+from . import dedup
 from .distributions import PERCENTILES, label
 from .figures import GIB, TIERS
 from .flags import UNOFFICIAL
@@ -37,6 +39,8 @@ def tables(plan: Plan, content: dict[str, Any]) -> list[Table]:
     shown = [_what(plan, content, facts), _levels(found), _bandwidth(found), _cost(found, facts)]
     if found["sizes"]:
         shown.append(_sizes(found))
+    if content["dedup"]:
+        shown.append(_dedup(content["dedup"]))
     if content["fio"]["job"].strip():
         shown += _fio(content["fio"])
     if len(content["trials"]) > 1:
@@ -88,7 +92,8 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
             f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB",
         ),
         ("tiers", ", ".join(f"{name} {bytes_(size)} in memory" for name, size in plan.tiers) or "storage only"),
-        ("preconditioned", _preconditioned(facts)),
+        ("preconditioned", _preconditioned(content["preconditioned"])),
+        ("settled", _settled(facts)),
         ("workers", f"{plan.rules.workers}, arrivals: {plan.options.arrival}"),
         ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
         ("clock", f"{env['stamp_ns']:.0f} ns a stamp, four stamps an operation"),
@@ -97,11 +102,25 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
     return Table(title(plan, content), ("", ""), rows, left=2)
 
 
-def _preconditioned(facts: dict[str, Any]) -> str:
-    one = facts.get("preconditioned")
+def _preconditioned(one: dict[str, Any] | None) -> str:
     if one is None:
         return "no"
-    return f"{one['gib']:.1f} GiB, {'steady' if one['steady'] else 'NOT steady'}, {number(one['gib_per_s'][-1])} GiB/s"
+    text = f"{one['gib']:.1f} GiB, {'steady' if one['steady'] else 'NOT steady'}, {number(one['gib_per_s'][-1])} GiB/s"
+    if one.get("reused"):
+        since = one["written_since_bytes"]
+        written = "an unknown amount" if since is None else bytes_(since)
+        text += f"; kept, {one['age_s'] / 3600:.1f} hours old, {written} written to the device since, by anybody"
+    elif one["kept"]:
+        text += f"; {one['gib_kept']:g} GiB stay for the next run"
+    return text
+
+
+def _settled(facts: dict[str, Any]) -> str:
+    one = facts.get("settled")
+    if one is None:
+        return "-"
+    text = f"after {one['seconds']:.1f} s, {bytes_(one['discarded_bytes'])} discarded meanwhile"
+    return text if one["quiet"] else text + "; NOT at rest: discards went on"
 
 
 def _cold(cold: dict[str, Any]) -> str:
@@ -231,6 +250,22 @@ def _share(one: dict[str, Any]) -> str:
     return f"{one['host']['sum'] / one['total']['sum']:.1%}" if one["total"]["sum"] else "-"
 
 
+def _dedup(found: dict[str, Any]) -> Table:
+    kinds, run = found["kinds"], found["run"]
+    rows: list[Sequence[str]] = [
+        (
+            one["means"], number(median(one["write"])), f"{dedup.ratio(kinds, kind, 'write'):.2f} x",
+            number(median(one["read"])), f"{dedup.ratio(kinds, kind, 'read'):.2f} x", f"{median(one['allocated']):.0%}",
+        )
+        for kind, one in kinds.items()
+    ]  # fmt: skip
+    ours = f"of this run: {run['different']} of {run['pages']} pages differ, compressed to {run['compressed_to']:.0%}"
+    rows.append((ours, *["-"] * 5))
+    how = "O_DIRECT" if found["direct"] else "through the page cache"
+    columns = (f"{bytes_(found['bytes'])}, {how}", "written GiB/s", "", "read GiB/s", "", "takes")
+    return Table(f"Does the device save itself work? {found['verdict']}", columns, rows)
+
+
 def _fio(fio: dict[str, Any]) -> list[Table]:
     """One operation beside one job: equal depth, whatever the load was."""
     jobs = [section.splitlines() for section in fio["job"].strip().split("\n\n")]
@@ -280,6 +315,9 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
         said.append("The directory lies in memory: nothing here says anything about storage.")
     if facts.get("cold", {}).get("verdict") == "cache_contaminated":
         said.append("cache_contaminated: a part of the reads came from the page cache, not from the device.")
+    looked = content["dedup"]
+    if looked and looked["verdict"] != dedup.NONE:
+        said.append(f"{looked['verdict'].capitalize()}: this run's data has nothing of it, other data may be faster.")
     if len(content["trials"]) < 3:
         said.append("Quick, not comparable: one trial has no interval. --trials 3 gives medians and intervals.")
     if found["seconds"] < 10:

@@ -9,13 +9,14 @@ from typing import Any, Callable
 
 from .. import machine
 from ..disk.place import Counters, System
-from . import bus, planning, steady
+from . import bus, planning
 from .arrivals import SECOND
 from .engine import Engine, Ran
 from .figures import GIB, figures
 from .lane import Lane
 from .paths.path import Path
 from .planning import Plan
+from .settle import settle
 from .start import Start
 
 _AGREES = 0.95
@@ -31,16 +32,13 @@ class Trial:
     """What does not follow from the records: of the process, the device, the path."""
 
 
-def run(plan: Plan, where: str, note: Callable[[str], None], start: Start, *, precondition: bool = False) -> Trial:
+def run(plan: Plan, where: str, note: Callable[[str], None], start: Start) -> Trial:
     """Raises nothing for a failed operation of the window: it stands among the errors. start.Alone when other processes
     were to begin with it and have ended.
     """
     path = planning.storage(plan, where)
     try:
-        before = steady.facts(steady.precondition(plan, path, note)) if precondition else None
-        found = _run(plan, path, note, start)
-        found.facts["preconditioned"] = before
-        return found
+        return _run(plan, path, note, start)
     finally:
         path.close()
         shutil.rmtree(where, ignore_errors=True)  # the next one needs the room
@@ -62,6 +60,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> T
         for lane in lanes:
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
         path.settle()
+        settled = settle(plan.directory, counters.now)
         moment = start.moment()
         first, carried = counters.now(), watch.now()
         ran = engine.run(plan.schedule, lanes, moment)
@@ -74,6 +73,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> T
     facts = {
         "path": _path(path),
         "before": {"objects": len(before.ops), "bytes": sum(op.nbytes for op in before.ops), "seconds": populated},
+        "settled": settled.facts(),
         "window_ns": list(ran.window),
         "began_monotonic_ns": ran.began,
         "usage": _usage(ran),
