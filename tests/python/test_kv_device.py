@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from kv_runs import SMALL, plan, run
 
@@ -213,8 +212,8 @@ def test_what_is_written_to_find_it_out() -> None:
         return part.reshape(-1, 4096)
 
     unlike, alike, thin = (pages(kind) for kind in dedup.KINDS)
-    assert len(np.unique(unlike, axis=0)) == len(np.unique(thin, axis=0)) == 2048
-    assert len(np.unique(alike, axis=0)) == 1 and len(np.unique(alike[0])) > 200
+    assert len({bytes(page) for page in unlike}) == len({bytes(page) for page in thin}) == 2048
+    assert len({bytes(page) for page in alike}) == 1 and len(set(bytes(alike[0]))) > 200
     assert not thin[:, 8:].any() and thin[:, :8].any()
 
 
@@ -233,3 +232,28 @@ def test_a_run_with_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     path.write_text(json.dumps(found))
     assert any("magic" in text for text in verify.problems(str(path)))
     assert not list(tmp_path.rglob("dedup.*"))
+
+
+# ---- what a report says of the device ----
+
+
+def test_who_else_reads_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from moorage.bench.kv import trial
+
+    real = trial._cold
+
+    def busy(*words: Any) -> dict[str, Any]:
+        return {**real(*words), "agreement": 3.0, "device_ms_per_read": 0.25, "verdict": "cold"}
+
+    monkeypatch.setattr(trial, "_cold", busy)
+    run(tmp_path, "--max-requests", "4")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The device read 3.0 x what was delivered: others" in said and "0.25 ms for each of its own reads" in said
+
+
+def test_a_store_has_no_more_memory_than_its_writers_need(tmp_path: Path) -> None:
+    """Else it would be a tier in memory that nobody has asked for."""
+    words = ["--num-users", "100", "--backend", "moorage", "--max-concurrent-allocs", "4"]
+    few, many = plan(tmp_path, *words).needs, plan(tmp_path, *words[:-1], "64").needs
+    assert few.store == few.largest * 6 and many.store == 16 * few.store
+    assert plan(tmp_path, "--num-users", "100").needs.store == 0  # files have none

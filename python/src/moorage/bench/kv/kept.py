@@ -13,7 +13,7 @@ from ..disk.place import System
 from . import steady
 from .folder import folder, preconditioned
 from .paths import known
-from .planning import GIB, Plan
+from .planning import GIB, Plan, store_memory
 
 _STATE = "state.json"
 _FORMAT = "moorage kv-bench preconditioned 1"
@@ -44,9 +44,9 @@ def prepared(plan: Plan, note: Note) -> dict[str, Any] | None:
 
 
 def _write(plan: Plan, where: str, capacity: int, note: Note) -> dict[str, Any]:
-    path = known.opened(
-        plan.backend, where, plan.model, memory=2 * plan.needs.largest * 8, capacity=capacity, verify=False
-    )
+    largest = steady.tokens(plan.options) * plan.model.bytes_per_token
+    memory = store_memory(largest, steady.threads(plan.options))
+    path = known.opened(plan.backend, where, plan.model, memory=memory, capacity=capacity, verify=False)
     try:
         return steady.precondition(plan, path, capacity, note).facts()
     finally:

@@ -20,6 +20,7 @@ from .engine import Rules
 from .models import Model
 from .paths import known
 from .paths.memory import Memory
+from .paths.ours import Ours
 from .paths.path import Path
 from .schedule import Schedule
 
@@ -167,6 +168,7 @@ def _needs(
         largest=largest,
         tiers=min(sum(size for _, size in tiers), objects),
         lanes=largest * (rules.workers * copies + writers),
+        store=store_memory(largest, max(writers, min(4, rules.workers))) if backend == Ours.name else 0,
     )
 
 
@@ -184,6 +186,13 @@ def cache(plan: Plan, path: Path) -> Cache:
 def storage(plan: Plan, where: str) -> Path:
     os.makedirs(where, exist_ok=True)
     return known.opened(
-        plan.backend, where, plan.model, memory=2 * plan.needs.largest * max(4, plan.rules.workers),
-        capacity=plan.capacity, verify=plan.options.store_verify,
+        plan.backend, where, plan.model, memory=plan.needs.store, capacity=plan.capacity,
+        verify=plan.options.store_verify,
     )  # fmt: skip
+
+
+def store_memory(largest: int, writers: int) -> int:
+    """Of a store whose objects all lie on disk: what so many writers need at a time, with some room between. More
+    would be a tier in memory that nobody has asked for.
+    """
+    return largest * writers * 3 // 2

@@ -14,6 +14,8 @@ from .figures import GIB, TIERS
 from .flags import UNOFFICIAL
 from .planning import Plan
 
+_OTHERS = 1.2
+"""So much more than was delivered is no rounding to blocks."""
 _P = [label(p) for p in PERCENTILES]
 _COLUMNS = ("", "n", *(f"p{p:g}" for p in PERCENTILES), "max", "mean")
 
@@ -129,6 +131,8 @@ def _cold(cold: dict[str, Any]) -> str:
     words = [cold["verdict"]]
     if cold["agreement"] is not None:
         words.append(f"the device read {cold['agreement']:.2f} x what was delivered from storage")
+    if cold.get("device_ms_per_read") is not None:
+        words.append(f"{number(cold['device_ms_per_read'])} ms for each of its own reads")
     if cold["sampled_in_page_cache"] is not None:
         words.append(f"{cold['sampled_in_page_cache']:.1%} of what was looked at lay in the page cache")
     return "; ".join(words)
@@ -318,6 +322,11 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
     looked = content["dedup"]
     if looked and looked["verdict"] != dedup.NONE:
         said.append(f"{looked['verdict'].capitalize()}: this run's data has nothing of it, other data may be faster.")
+    agreement = facts.get("cold", {}).get("agreement")
+    if agreement is not None and agreement > _OTHERS:
+        said.append(
+            f"The device read {agreement:.1f} x what was delivered: others read from it too, or it reads ahead."
+        )
     if len(content["trials"]) < 3:
         said.append("Quick, not comparable: one trial has no interval. --trials 3 gives medians and intervals.")
     if found["seconds"] < 10:
@@ -333,7 +342,8 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
         )
     if facts["path"].get("found_in_memory"):
         said.append(
-            f"{facts['path']['found_in_memory']} operations found their object in the store's memory: they are cpu."
+            f"{facts['path']['found_in_memory']} operations found their object in the store's memory: they are cpu. "
+            "--decode-only and --backend direct read from the device."
         )
     if facts.get("schedule_exhausted") and found["seconds"] < 0.9 * plan.options.duration:
         said.append("All requests were done before the time was up.")

@@ -55,16 +55,25 @@ def volume(options: argparse.Namespace, capacity: int) -> int:
     return int(options.precondition_size_gb * GIB) or 2 * capacity
 
 
+def threads(options: argparse.Namespace) -> int:
+    """That write."""
+    return int(options.precondition_threads) or machine.cores()
+
+
+def tokens(options: argparse.Namespace) -> int:
+    """Of an object."""
+    return max(1, round(_TOKENS * float(options.scale)))
+
+
 def precondition(plan: Plan, path: Path, capacity: int, note: Callable[[str], None]) -> Steadied:
     """Objects of 2,048 tokens, one after the other until so many bytes are there, and then any of them again, until it
     is steady or the volume is written. They stay. Raises what a write raises.
     """
     options = plan.options
     limit = volume(options, capacity)
-    lanes = [Lane(i) for i in range(options.precondition_threads or machine.cores())]
+    lanes = [Lane(i) for i in range(threads(options))]
     engine = Engine(Cache([Tier("storage", path, capacity, capacity, capacity)]), plan.data, plan.rules)
-    tokens = max(1, round(_TOKENS * options.scale))
-    each = tokens * plan.model.bytes_per_token
+    each = tokens(options) * plan.model.bytes_per_token
     fit = max(1, capacity // each)
     source = random.Random(options.seed)
     done = 0
@@ -74,7 +83,7 @@ def precondition(plan: Plan, path: Path, capacity: int, note: Callable[[str], No
         count = max(1, min(_ROUND, limit - done * each, capacity) // each)
         numbers = [n if n < fit else source.randrange(fit) for n in range(done, done + count)]
         started = time.monotonic()
-        ran = engine.populate([Op(WRITE, f"pre{n}", tokens, "prefill") for n in numbers], lanes)
+        ran = engine.populate([Op(WRITE, f"pre{n}", tokens(options), "prefill") for n in numbers], lanes)
         if ran.errors:
             raise OSError(ran.errors[0])
         done += count

@@ -85,13 +85,13 @@ def percent(change: dict[str, Any]) -> str:
 
 
 def _author(depth: int, rows: Sequence[dict[str, Any]]) -> Table:
-    columns = ("path", "device ms", "host ms", "total ms", "tokens/s", "P95 of a request ms")
+    columns = ("path", "device P95 ms", "host P95 ms", "total P95 ms", "tokens/s", "P95 of a request ms")
     return Table(
-        f"In the author's layout, {depth} at a time (a request reads one object)",
+        f"In the author's layout, {depth} at a time (a request reads one object; -: fewer than ten samples beyond)",
         columns,
         [
             (
-                row["path"], *(number(row[part]["mean"]) for part in ("device", "host", "total")),
+                row["path"], *(number(row[part]["p95"]) for part in ("device", "host", "total")),
                 number(row["tokens_per_s"]), number(row["total"]["p95"]),
             )
             for row in rows
