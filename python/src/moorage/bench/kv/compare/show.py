@@ -10,6 +10,10 @@ from ...._table import size as bytes_
 from ..report import number
 
 _GIB = 1 << 30
+_CRC = (
+    "zlib.crc32 of all bytes, in the thread that reads, for files; CRC-32C of each 256 KiB, by the store itself, for "
+    "Moorage: not the same code"
+)
 
 
 def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list[Table]:
@@ -23,7 +27,9 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
         shown += [_figures(what, depth, rows), _changes(depth, rows)]
     deepest = [row for row in content["rows"] if row["depth"] == depths[-1] and row["total"]["n"]]
     shown += [_author(depths[-1], deepest), _reviewer(depths[-1], deepest, content["memory"], tmpfs)]
-    shown.append(Table("Device is", ("", ""), [(r["path"], r["device_is"]) for r in deepest], left=2))
+    means: list[Sequence[str]] = [(row["path"], row["device_is"]) for row in deepest]
+    means.append(("+ CRC", _CRC))
+    shown.append(Table("Device is", ("", ""), means, left=2))
     if content["missing"]:
         shown.append(Table("Not compared", ("",), [(text,) for text in content["missing"]]))
     return shown
