@@ -26,7 +26,7 @@ from moorage.bench.kv.cache import Cache, NoRoom, Tier
 from moorage.bench.kv.data import Data
 from moorage.bench.kv.engine import Engine, Rules
 from moorage.bench.kv.figures import figures
-from moorage.bench.kv.lane import Lane
+from moorage.bench.kv.lane import Lane, Span
 from moorage.bench.kv.models import MODELS
 from moorage.bench.kv.paths.direct import Direct
 from moorage.bench.kv.paths.files import Buffered, Load, LoadAndCopy, Mapped
@@ -37,6 +37,7 @@ from moorage.bench.kv.paths.uring import UringAll
 from moorage.bench.kv.records import OpRecord, RequestRecord
 from moorage.bench.kv.result import Names
 from moorage.bench.kv.schedule import READ, READ_OR_WRITE, WRITE, Op, Request, Schedule
+from moorage.bench.register import memory
 
 WAYS = ["legacy2", "legacy1", "mmap", "buffered", "direct", "moorage"]
 
@@ -293,6 +294,19 @@ def test_registered_memory_is_where_a_read_lands(disk: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before <= 20
     lane.close()
     way.close()
+
+
+def test_memory_of_workers_lies_in_huge_pages() -> None:
+    """A drive takes small pages one at a time, which costs it half of what it could give."""
+    size = 8 << 20
+    probe = memory.Area(memory.THP, size)
+    probe.touch()
+    if not memory.has_huge_pages(probe):
+        pytest.skip("probed an area of 8 MiB that asks for huge pages: it got none")
+    span = Span()
+    span.room(size)
+    assert span._area is not None and memory.has_huge_pages(span._area)
+    assert span.address % memory.HUGE == 0
 
 
 def test_a_direct_read_lands_in_the_buffer_itself(disk: Path) -> None:

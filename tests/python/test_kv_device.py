@@ -122,6 +122,7 @@ def _change(there: Path, **state: Any) -> None:
         (lambda there: _change(there, steady=False, gib=0.001), "not steady"),
         (lambda there: (there / "objects" / "more").write_text("x"), "its files"),
     ],
+    ids=["device", "size", "steady", "its files"],
 )
 def test_what_does_not_fit_is_made_again(change: Any, why: str, tmp_path: Path) -> None:
     _kept(tmp_path)

@@ -120,6 +120,20 @@ def test_a_rank_that_fails_fails_all(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+@pytest.mark.timeout(60)
+def test_who_waits_for_a_rank_that_fails_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ranks._Rank.begun
+
+    def begun(number: int, words: Any) -> Any:
+        return real(number, [*words, "--backend", "tape"] if number else words)
+
+    monkeypatch.setattr(ranks._Rank, "begun", begun)
+    words = [*WORDS, "--cache-dir", str(tmp_path), "--duration", "30"]
+    with pytest.raises(ranks.Failed, match="rank 0 ended with status 2: .*another rank.*rank 1 ended .*tape"):
+        ranks.run(words, 2, 1, 1.0, str(tmp_path) + "/")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_limits_are_those_of_all_ranks(tmp_path: Path) -> None:
     words = [*WORDS, "--cache-dir", str(tmp_path), "--duration", "0.4", "--ranks", "2"]
     words += ["--output", str(tmp_path / "all.json")]
