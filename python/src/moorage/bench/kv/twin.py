@@ -52,7 +52,11 @@ def patterns(found: dict[str, Any], flying: int, budget: int) -> dict[str, fio.P
             continue
         size = rounded(max(sizes, key=lambda pair: pair[1])[0])
         share = max(1, min(budget, _LARGEST_FILE) // jobs // size) * size
-        made[kind] = fio.Pattern(size, jobs, share, flying=flying, write=kind == "write", scattered=True)
+        if kind == "read":
+            made[kind] = fio.Pattern(size, jobs, share, flying=flying, scattered=True)
+        else:  # in one request: fio would not wait for several of them before it syncs
+            one_at_once = min(flying, 1)
+            made[kind] = fio.Pattern(size, jobs, share, size, one_at_once, write=True, scattered=True)
     return made
 
 
