@@ -10,6 +10,7 @@ const (
 	p7        = "test_promises.py::test_p7_"
 	snapshots = "test_snapshot.py::test_"
 	network   = "test_network.py::test_"
+	kvDevice  = "test_kv_device.py::test_"
 )
 
 // pythonMutations have the tests of the promises, as a user of Python would try them, for detectors.
@@ -140,6 +141,20 @@ var pythonMutations = []mutation{
 		"	case errors.Is(err, syscall.ENOSYS):\n		return &UnavailableError{Reason: NoKernel,", "	case false && errors.Is(err, syscall.ENOSYS):\n		return &UnavailableError{Reason: NoKernel,"}}},
 	{"P6", "network: what each device has is its own", network + "attached", python, nil, []edit{{"capi/device.go",
 		"bytes: C.uint64_t(d.Bytes), registrations", "bytes: C.uint64_t(d.Bytes) / 2, registrations"}}},
+	{"P5", "kv-bench: a window waits for discards", kvDevice + "discards_are_waited_for", python, nil, []edit{{"python/src/moorage/bench/kv/settle.py",
+		"if now is not None and now.discards != last.discards:", "if False:"}}},
+	{"P5", "kv-bench: what is kept is what was made", kvDevice + "what_does_not_fit_is_made_again[its files]", python, nil, []edit{{"python/src/moorage/bench/kv/kept.py",
+		"    if now != state[\"files\"]:\n", "    if False:\n"}}},
+	{"P5", "kv-bench: a trial leaves its room to the next", kvDevice + "a_trial_leaves_its_room_to_the_next", python, nil, []edit{{"python/src/moorage/bench/kv/trial.py",
+		"        shutil.rmtree(where, ignore_errors=True)  # the next one needs the room\n", ""}}},
+	{"P5", "kv-bench: workers' memory lies in huge pages", "test_kv_bench.py::test_memory_of_workers_lies_in_huge_pages", python, nil, []edit{{"python/src/moorage/bench/kv/lane.py",
+		"memory.THP if nbytes >= memory.HUGE else memory.SMALL", "memory.SMALL"}}},
+	{"P5", "kv-bench: ranks begin when all are ready", "test_kv_ranks.py::test_windows_begin_together", python, nil, []edit{{"python/src/moorage/bench/kv/start.py",
+		"        if one.recv(1) != _READY:\n            return False\n", "        pass\n"}}},
+	{"P5", "kv-bench: a rank that has ended ends the others", "test_kv_ranks.py::test_who_waits_for_a_rank_that_fails_is_let_go", python, nil, []edit{{"python/src/moorage/bench/kv/ranks.py",
+		"            one.ours.shutdown(socket.SHUT_RDWR)  # nobody waits for somebody who has ended\n", "            pass\n"}}},
+	{"P5", "kv-bench: nothing is counted under two names", "test_kv_bus.py::test_nothing_is_counted_under_two_names", python, nil, []edit{{"python/src/moorage/bench/kv/bus.py",
+		"        if found:\n            return found\n    found = [", "        if names == _ALIASES[-1]:\n            found = [e for f in folders for n in _ALIASES for e in _aliases(f, n)]\n            if found:\n                return found\n    found = ["}}},
 	{"P5", "bench register: no advice from what is no card", "test_bench_register.py::test_what_is_no_card_recommends_nothing", python, nil, []edit{{"python/src/moorage/bench/register/figures.py",
 		"        elif self.software:\n", "        elif False:\n"}}},
 	{"P5", "bench register: no advice from an emulated processor", "test_bench_register.py::test_what_is_no_card_recommends_nothing", python, nil, []edit{{"python/src/moorage/bench/register/figures.py",

@@ -32,7 +32,7 @@ def plan(folder: Path, *words: str) -> Plan:
     """With four users and a second, unless told otherwise."""
     given = [*SMALL, "--cache-dir", str(folder), *words]
     for name, value in (("--num-users", "4"), ("--duration", "1"), ("--backend", "buffered")):
-        if name not in given:
+        if name not in given and (name != "--backend" or "--compare" not in given):
             given += [name, value]
     return planning.plan(flags.parse(given))
 

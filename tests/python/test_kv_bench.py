@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -18,22 +19,25 @@ import numpy as np
 import pytest
 from kv_runs import SMALL, on_disk, run
 
+from moorage import _lib
 from moorage.bench.disk import cold
-from moorage.bench.kv import main, planning, records, verify
+from moorage.bench.kv import environment, main, planning, records, verify
 from moorage.bench.kv.cache import Cache, NoRoom, Tier
 from moorage.bench.kv.data import Data
 from moorage.bench.kv.engine import Engine, Rules
 from moorage.bench.kv.figures import figures
-from moorage.bench.kv.lane import Lane
+from moorage.bench.kv.lane import Lane, Span
 from moorage.bench.kv.models import MODELS
 from moorage.bench.kv.paths.direct import Direct
 from moorage.bench.kv.paths.files import Buffered, Load, LoadAndCopy, Mapped
 from moorage.bench.kv.paths.memory import Memory
 from moorage.bench.kv.paths.path import Lacking
 from moorage.bench.kv.paths.path import Path as Way
+from moorage.bench.kv.paths.uring import UringAll
 from moorage.bench.kv.records import OpRecord, RequestRecord
 from moorage.bench.kv.result import Names
 from moorage.bench.kv.schedule import READ, READ_OR_WRITE, WRITE, Op, Request, Schedule
+from moorage.bench.register import memory
 
 WAYS = ["legacy2", "legacy1", "mmap", "buffered", "direct", "moorage"]
 
@@ -147,6 +151,9 @@ def test_the_result_says_on_what_and_by_what(tmp_path: Path) -> None:
         "stamp_ns",
     ):
         assert env[name] not in (None, ""), name
+    with open(_lib.library_path(), "rb") as library:
+        assert env["library_sha256"] == hashlib.sha256(library.read()).hexdigest()
+    assert environment._commit(str(tmp_path / "nobody's.py")) is None
     assert found["seed"] == 0 and "--seed 0" in found["command"]
     assert len(found["schedule"]["sha256"]) == len(found["dataset_sha256"]) == 64
     assert "unofficial" in found["note"]
@@ -266,6 +273,42 @@ def test_a_mapping_does_not_look_like_a_fast_device(disk: Path) -> None:
     assert stamps.t2 - stamps.t1 > (time.monotonic_ns() - begin) / 2
 
 
+def test_registered_memory_is_where_a_read_lands(disk: Path) -> None:
+    """io_uring's: the ring knows the lane's memory, and nobody copies into it."""
+    writer, lane, data = Direct(str(disk), MODELS["tiny-1b"]), Lane(), Data(1)
+    nbytes = 200 * 24_576
+    for key in "ab":
+        target = lane.write.room(nbytes)[:nbytes]
+        data.fill(key, target)
+        writer.write(key, target, 200, lane)
+    way = UringAll(str(disk), MODELS["tiny-1b"])
+    try:
+        way.prepare(["a", "b"])
+    except Lacking as error:
+        pytest.skip(f"probed io_uring: {error}")
+    way.read("a", nbytes, lane)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for key in "ba" * 10:
+        read, _ = way.read(key, nbytes, lane)
+        assert read.ctypes.data == lane.read.address and data.looks_right(key, read)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before <= 20
+    lane.close()
+    way.close()
+
+
+def test_memory_of_workers_lies_in_huge_pages() -> None:
+    """A drive takes small pages one at a time, which costs it half of what it could give."""
+    size = 8 << 20
+    probe = memory.Area(memory.THP, size)
+    probe.touch()
+    if not memory.has_huge_pages(probe):
+        pytest.skip("probed an area of 8 MiB that asks for huge pages: it got none")
+    span = Span()
+    span.room(size)
+    assert span._area is not None and memory.has_huge_pages(span._area)
+    assert span.address % memory.HUGE == 0
+
+
 def test_a_direct_read_lands_in_the_buffer_itself(disk: Path) -> None:
     try:
         way = Direct(str(disk), MODELS["tiny-1b"])
@@ -366,7 +409,7 @@ def test_latency_counts_from_the_intended_arrival() -> None:
     requests = [_request(0, 0.0, ops[0]), *(_request(i, 0.01, ops[1]) for i in range(1, 11))]
     ran = engine.run(Schedule(requests, [], "test"), [Lane()])
     waits = sorted(r.end - r.arrival for r in ran.requests[1:])
-    assert len(waits) == 10 and waits[-1] >= 5 * waits[0]
+    assert len(waits) == 10 and waits[-1] - waits[0] >= 9 * 0.02e9
     assert waits[-1] >= 10 * 0.02e9
     assert ran.exhausted and ran.unfinished == ran.waiting == 0
     assert all(r.storage_wall <= r.storage_sum for r in ran.requests)

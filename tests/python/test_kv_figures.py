@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from kv_runs import on_disk, plan, run
 
-from moorage.bench.kv import distributions, fit, ranks, steady, verify
+from moorage.bench.kv import distributions, fit, steady, verify
 from moorage.bench.kv.compare import bystander, compare
 from moorage.bench.kv.compare.passes import Pass
 from moorage.bench.kv.compare.run import Row, change
@@ -81,8 +81,9 @@ def test_preconditioning_ends_and_leaves_nothing(tmp_path: Path) -> None:
         "--max-requests", "3",
         "--scale", "0.2",
     )  # fmt: skip
-    said = found["trials"][0]["facts"]["preconditioned"]
-    assert 0.019 < said["gib"] <= 0.021 and said["gib_per_s"]
+    said = found["preconditioned"]
+    assert 0.019 < said["gib"] <= 0.021 and said["gib_per_s"] and not said["kept"]
+    assert not list(tmp_path.glob("moorage-kv-*"))
     # What is left was written by the requests.
     assert found["trials"][0]["facts"]["entries"]["storage"] <= 4
 
@@ -256,54 +257,6 @@ def test_the_store_costs_a_quarter_of_two_copies(monkeypatch: pytest.MonkeyPatch
         if best[0] <= 0.25 and best[1] < 0.05:
             return
     raise AssertionError(best)
-
-
-# ---- ranks ----
-
-
-def test_ranks_have_seeds_of_their_own_and_are_merged(tmp_path: Path) -> None:
-    import json
-
-    from kv_runs import SMALL
-
-    from moorage.bench.kv import main
-
-    output = tmp_path / "together.json"
-    given = [*SMALL, "--cache-dir", str(tmp_path), "--num-users", "2", "--duration", "5", "--max-requests", "8"]
-    given += [
-        "--backend",
-        "buffered",
-        "--arrival",
-        "closed",
-        "--seed",
-        "3",
-        "--output",
-        str(output),
-        "--log-level",
-        "ERROR",
-    ]
-    assert main([*given, "--ranks", "2"]) == 0
-    assert verify.problems(str(output)) == []
-    found = json.loads(output.read_text())
-    each = [json.loads((tmp_path / name).read_text()) for name in found["results"]]
-    assert [one["seed"] for one in each] == [3, 4]
-    assert each[0]["schedule"]["sha256"] != each[1]["schedule"]["sha256"]
-    assert found["merged_ms"]["read.storage.total"]["n"] == sum(
-        one["trials"][0]["figures"]["operations"]["read"]["storage"]["operations"] for one in each
-    )
-    assert found["added_up"]["requests_per_s"] == pytest.approx(
-        sum(one["trials"][0]["headline"]["requests_per_s"] for one in each)
-    )
-
-
-def test_a_rank_that_fails_fails_all(tmp_path: Path) -> None:
-    with pytest.raises(ranks.Failed, match="status 2"):
-        ranks.run(["--cache-dir", "/nowhere/at/all"], 2, 1, 1.0, str(tmp_path) + "/")
-    assert ranks.arguments(["--ranks", "2", "--model", "x", "--seed=4", "--decode-only"]) == [
-        "--model",
-        "x",
-        "--decode-only",
-    ]
 
 
 def test_a_comparison_takes_objects_of_the_schedule(tmp_path: Path) -> None:

@@ -342,6 +342,14 @@ def test_every_flag_is_used_or_refused() -> None:
         (["--tensor-parallel", "2"], "--num-gpus"),
         (["--use-burst-trace", "--hash-trace", "x"], "only one"),
         (["--xlsx-output", "a.xlsx"], "end in .csv"),
+        (["--compare-gib", "1"], "--compare-gib needs --compare"),
+        (["--bundle", "x.tgz"], "--bundle needs --output"),
+        (["--precondition-threads", "2"], "needs --precondition"),
+        (["--arrival-cv", "2", "--arrival", "poisson", "--request-rate", "1"], "--arrival gamma"),
+        (["--compare", "--slo-read-p95", "3"], "--compare goes not with --slo-read-p95"),
+        (["--compare", "--backend", "direct", "--csv", "x.csv"], "--csv, --backend"),
+        (["--ranks", "2", "--plot", "x.png"], "--ranks goes not with --plot"),
+        (["--io-trace-log", "x.csv", "--output", "x.json"], "--io-trace-log goes not with --output"),
     ],
 )
 def test_what_has_no_sense_is_refused_with_its_reason(words: list[str], said: str) -> None:
@@ -369,7 +377,8 @@ def test_presets() -> None:
     plain = flags.parse(["--model", "llama3.1-8b"])
     assert (plain.num_users, plain.duration, plain.gpu_mem_gb, plain.cpu_mem_gb) == (100, 60, 16, 32)
     assert plain.generation_mode == "realistic" and plain.trials == 1
-    assert flags.parse(["--compare"]).trials == 3
+    assert flags.parse(["--compare"]).trials == flags.parse(["--preset", "quick"]).trials == 3
+    assert flags.parse([]).trials == flags.parse(["--preset", "quick", "--trials", "1"]).trials == 1
     assert not plain.decode_only
     assert flags.parse([]).preset == "quick" and flags.parse([]).decode_only
     assert not flags.parse(["--preset", "quick", "--prefill-only"]).decode_only

@@ -140,7 +140,8 @@ class System:
             return None
         if not device or len(words) < 11:
             return None
-        return Counters(words[0], words[2] * 512, words[3], words[6] * 512, words[10])
+        discards, sectors = (words[11], words[13]) if len(words) >= 15 else (0, 0)
+        return Counters(words[0], words[2] * 512, words[3], words[6] * 512, words[10], discards, sectors * 512)
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,16 @@ class Counters:
     """Bytes written. Who measures reading writes nothing: this is somebody else's."""
     queue_ms: int
     """The same over all requests: divided by the time that passed, how many were in the queue."""
+    discards: int = 0
+    """Requests to forget what was removed, where the kernel counts them,"""
+    discarded: int = 0
+    """and their bytes."""
 
     def since(self, before: Counters) -> Counters:
         return Counters(
             self.reads - before.reads, self.nbytes - before.nbytes, self.read_ms - before.read_ms,
             self.written - before.written, self.queue_ms - before.queue_ms,
+            self.discards - before.discards, self.discarded - before.discarded,
         )  # fmt: skip
 
 

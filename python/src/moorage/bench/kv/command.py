@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -18,17 +19,21 @@ from ..report import show
 from . import (
     beside,
     compare,
+    dedup,
     dry,
     environment,
     flags,
     folder,
+    kept,
     limits,
     planning,
     ranks,
     report,
     result,
     schedule,
+    start,
     trial,
+    twin,
     upstream,
     verify,
 )
@@ -55,7 +60,7 @@ def main(arguments: list[str]) -> int:
             print(f"{rows} operations in {options.io_trace_log}; nothing was read or written")
             return DONE
         return _run(plan, arguments)
-    except (MoorageError, Lacking, NoHistogram, plot.NoMatplotlib, OSError) as error:
+    except (MoorageError, Lacking, NoHistogram, plot.NoMatplotlib, start.Alone, OSError) as error:
         print(f"moorage kv-bench: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
@@ -72,14 +77,8 @@ def _check(options: Any) -> None:
         limits.check_trace(options.validation_trace)
     if options.upstream:
         upstream.check(options)
-    if options.bundle and not options.output:
-        raise InvalidArgumentError("--bundle needs --output")
-    if options.compare_tmpfs and options.compare is None:
-        raise InvalidArgumentError("--compare-tmpfs needs --compare")
     if options.compare_tmpfs and not environment.place_of(folder.directory(options.compare_tmpfs)).memory:
         raise InvalidArgumentError(f"--compare-tmpfs {options.compare_tmpfs} does not lie in memory")
-    if options.ranks > 1 and (options.compare is not None or options.upstream):
-        raise InvalidArgumentError("--ranks goes with neither --compare nor --upstream")
     for name in ("output", "csv", "plot", "bundle", "record_trace", "io_trace_log", "xlsx_output"):
         path = getattr(options, name)
         if path and not os.path.isdir(os.path.dirname(path) or "."):
@@ -91,15 +90,18 @@ def _run(plan: Plan, arguments: list[str]) -> int:
     note = _progress(options.log_level)
     if options.record_trace:
         schedule.save(plan.schedule, options.record_trace)
-    head = _head(plan, arguments)
     if options.ranks > 1:
-        return _ranks(plan, arguments)
+        return _ranks(plan, arguments, note)
+    head = _head(plan, arguments)
     if options.compare is not None:
         return _compare(plan, head, note)
+    before = kept.prepared(plan, note)
     with folder.folder(plan.directory) as where:
+        looked = _dedup(plan, where, note) if options.dedup_check else None
         trials = _trials(plan, where, note)
+        fio = _twin(plan, where, trials, note)
         beside_us = upstream.run(options, where) if options.upstream else None
-    content = result.content(head, trials)
+    content = {**result.content(head, trials), "fio": fio, "preconditioned": before, "dedup": looked}
     judged = limits.judge(options, content["summary"])
     content["limits"] = [vars(one) for one in judged]
     content["upstream"] = beside_us
@@ -111,24 +113,34 @@ def _run(plan: Plan, arguments: list[str]) -> int:
 
 
 def _trials(plan: Plan, where: str, note: Note) -> list[Trial]:
-    found = []
-    for i in range(plan.options.trials):
-        note(f"trial {i + 1} of {plan.options.trials}")
-        found.append(
-            trial.run(plan, os.path.join(where, f"t{i}"), note, precondition=plan.options.precondition and i == 0)
-        )
-        if found[-1].ran.errors:
-            break
+    found: list[Trial] = []
+    fd = plan.options.rank_fd
+    with contextlib.closing(start.Start() if fd is None else start.Together(fd)) as begin:
+        for i in range(plan.options.trials):
+            note(f"trial {i + 1} of {plan.options.trials}")
+            found.append(trial.run(plan, os.path.join(where, f"t{i}"), note, begin))
+            if found[-1].ran.errors:
+                break
     return found
 
 
+def _dedup(plan: Plan, where: str, note: Note) -> dict[str, Any]:
+    keys = sorted(plan.schedule.written())[:16]
+    return {**dedup.check(where, plan.data, note), "run": dedup.of_run(keys, plan.data)}
+
+
+def _twin(plan: Plan, where: str, trials: Sequence[Trial], note: Note) -> dict[str, Any]:
+    """Of the trial whose figures stand for the run."""
+    one = trials[result.median_trial([result.headline(trial.figures, trial.facts) for trial in trials])]
+    budget = min(twin.room(where, len(twin.KINDS)), max(plan.needs.objects, twin.SMALLEST_FILE))
+    made = twin.patterns(one.figures, one.facts["path"]["flying"], budget)
+    if made:
+        note("the same by fio")
+    return twin.facts(twin.run(made, where, plan.options.fio_seconds, plan.data, plan.place.memory), one.figures)
+
+
 def _more(content: dict[str, Any], judged: Sequence[limits.Judged]) -> list[Table]:
-    shown = []
-    if judged:
-        rows: list[Sequence[str]] = [
-            (one.what, one.limit, report.number(one.measured), "met" if one.met else "missed") for one in judged
-        ]
-        shown.append(Table("Limits that were asked for", ("", "limit", "measured", "verdict"), rows))
+    shown = _judged(judged)
     if content["upstream"]:
         lines: list[Sequence[str]] = [
             (name, report.number(theirs), report.number(ours))
@@ -136,6 +148,13 @@ def _more(content: dict[str, Any], judged: Sequence[limits.Judged]) -> list[Tabl
         ]
         shown.append(Table("Beside the original, under its names", ("", "the original", "this"), lines))
     return shown
+
+
+def _judged(judged: Sequence[limits.Judged]) -> list[Table]:
+    rows: list[Sequence[str]] = [
+        (one.what, one.limit, report.number(one.measured), "met" if one.met else "missed") for one in judged
+    ]
+    return [Table("Limits that were asked for", ("", "limit", "measured", "verdict"), rows)] if rows else []
 
 
 def _write(plan: Plan, content: dict[str, Any], trials: Sequence[Trial]) -> None:
@@ -169,6 +188,8 @@ def _compare(plan: Plan, head: dict[str, Any], note: Note) -> int:
         result.write_compared(plan.options.output, head, raw, {"compare": figures, "compare_tmpfs": there})
     if plan.options.plot:
         compare.draw(plan.options.plot, figures)
+    if plan.options.bundle:
+        beside.bundle(plan.options.bundle, list(filter(None, (plan.options.output, plan.options.plot))))
     return DONE
 
 
@@ -179,22 +200,26 @@ def _compare_tmpfs(plan: Plan, note: Note) -> compare.Compared:
         return compare.compare(there, where, note)
 
 
-def _ranks(plan: Plan, arguments: list[str]) -> int:
+def _ranks(plan: Plan, arguments: list[str], note: Note) -> int:
     options = plan.options
-    with tempfile.TemporaryDirectory(prefix="moorage-kv-") as scratch:
+    with folder.folder(tempfile.gettempdir()) as scratch:
         base = os.path.splitext(options.output)[0] + "." if options.output else os.path.join(scratch, "")
+        gib = plan.capacity / planning.GIB
         try:
-            results = ranks.run(arguments, options.ranks, options.seed, plan.capacity / planning.GIB, base)
+            results = ranks.run(arguments, options.ranks, options.seed, gib, base, options.trials, note)
         except ranks.Failed as error:
             print(f"moorage kv-bench: --ranks: {error}", file=sys.stderr)
             return FAILED
     found = ranks.together(results)
-    show(ranks.tables(found))
+    judged = limits.judge(options, found["summary"])
+    found["limits"] = [vars(one) for one in judged]
+    note("")
+    show([*ranks.tables(found), *_judged(judged)])
     if options.output:
         result.write_ranks(
             options.output, found, [os.path.basename(ranks.output(base, i)) for i in range(options.ranks)]
         )
-    return DONE
+    return DONE if all(one.met for one in judged) else FAILED
 
 
 def _head(plan: Plan, arguments: list[str]) -> dict[str, Any]:

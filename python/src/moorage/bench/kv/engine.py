@@ -21,6 +21,7 @@ from .lane import Bytes, Lane
 from .paths.path import ShortRead, Stamps
 from .records import OpRecord, RequestRecord
 from .schedule import READ, READ_OR_WRITE, Op, Request, Schedule
+from .start import wait
 
 _STEP = 0.05
 _SAMPLE = 16
@@ -74,6 +75,8 @@ class Ran:
     ops: list[OpRecord] = field(default_factory=list)
     requests: list[RequestRecord] = field(default_factory=list)
     window: tuple[int, int] = (0, 0)
+    began: int = 0
+    """The zero of all times, by CLOCK_MONOTONIC."""
     usage: Usage = field(default_factory=lambda: Usage(0, 0, 0, 0, 0))
     generation_cpu: float = 0.0
     """Seconds of making data, in `usage` too."""
@@ -135,12 +138,14 @@ class Engine:
 
     # ---- the run ----
 
-    def run(self, schedule: Schedule, lanes: Sequence[Lane]) -> Ran:
+    def run(self, schedule: Schedule, lanes: Sequence[Lane], moment: int = 0) -> Ran:
+        """It begins at this moment of CLOCK_MONOTONIC, or now when that is over."""
         ran = self._ran = Ran()
         self._queue, self._more = [], True
         rules = self.rules
+        wait(moment)
         usage = Usage.now()
-        self._begin = monotonic_ns()
+        self._begin = ran.began = monotonic_ns()
         first = int(rules.warmup * SECOND)
         last = first + int(rules.duration * SECOND)
         threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in lanes]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import platform
 import shutil
 import statistics
+import subprocess
 from functools import lru_cache
 from time import monotonic_ns
 from typing import Any
 
+from ... import _lib
 from .. import machine
 from ..disk.place import Place, System
 
@@ -38,6 +41,7 @@ def environment(directory: str, place: Place) -> dict[str, Any]:
         "kernel": platform.platform(),
         "python": facts["python"],
         "moorage": facts["moorage"],
+        **_build(),
         "packages": {name: machine.version_of(name) for name in _PACKAGES},
         "stamp_ns": stamp_ns(),
     }
@@ -47,6 +51,27 @@ def environment(directory: str, place: Place) -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     """What does not change while a process lives."""
     return machine.facts()
+
+
+@lru_cache(None)
+def _build() -> dict[str, str | None]:
+    """Which library it was, and of which commit where this runs from a checkout."""
+    digest = hashlib.sha256()
+    with open(_lib.library_path(), "rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return {"library_sha256": digest.hexdigest(), "commit": _commit(os.path.abspath(__file__))}
+
+
+def _commit(file: str) -> str | None:
+    """None for a file that no repository keeps: an installed package may lie in somebody else's."""
+    git = ("git", "-C", os.path.dirname(file))
+    try:
+        subprocess.run((*git, "ls-files", "--error-unmatch", file), capture_output=True, check=True, timeout=10)
+        words = (*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        return subprocess.run(words, capture_output=True, check=True, timeout=10, text=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def stamp_ns() -> float:

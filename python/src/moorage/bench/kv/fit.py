@@ -24,6 +24,8 @@ class Needs:
     """Of memory for the tiers in memory, as far as they can be filled."""
     lanes: int
     """Of memory for the workers: data to be written, and what is read."""
+    store: int = 0
+    """Of memory for the store itself."""
 
 
 def check(needs: Needs, *, capacity: int, memory: int, scale: float, what: str) -> None:
@@ -34,11 +36,11 @@ def check(needs: Needs, *, capacity: int, memory: int, scale: float, what: str) 
             f"{what} needs {disk / GIB:.1f} GiB on disk, and {capacity / GIB:.1f} GiB may be used: "
             f"--scale {_scale(scale, capacity / disk)} makes all objects smaller, --num-users makes them fewer"
         )
-    wanted = needs.tiers + needs.lanes
+    wanted = needs.tiers + needs.lanes + needs.store
     if wanted > memory * _SPARE:
         raise InvalidArgumentError(
             f"{what} needs {wanted / GIB:.1f} GiB of memory ({needs.tiers / GIB:.1f} for tiers, "
-            f"{needs.lanes / GIB:.1f} for workers), and {memory / GIB:.1f} GiB are available: --scale "
+            f"{(needs.lanes + needs.store) / GIB:.1f} for workers), and {memory / GIB:.1f} GiB are available: --scale "
             f"{_scale(scale, memory * _SPARE / wanted)} makes all of it smaller, --workers, --max-concurrent-allocs, "
             "--cpu-mem-gb and --gpu-mem-gb a part of it"
         )

@@ -48,6 +48,28 @@ _REFUSED = {
 }
 
 
+_ONLY_WITH = {
+    "compare_gib": "compare", "compare_tmpfs": "compare", "compare_threads": "compare",
+    "precondition_size_gb": "precondition", "precondition_threads": "precondition",
+    "precondition_keep": "precondition", "bundle": "output",
+    "rag_num_docs": "enable_rag", "burst_trace_path": "use_burst_trace", "max_conversations": "dataset_path",
+}  # fmt: skip
+"""A flag that means nothing without another."""
+
+_FIGURES_OF_A_RUN = ("csv", "xlsx_output", "upstream")
+_LIMITS = ("slo_read_p95", "slo_write_p95", "performance_profile", "validation_trace")
+_HOW = ("precondition", "dedup_check", "warmup", "backend", "store_verify", "copy_probe")
+_NOT_WITH = {
+    "ranks": (
+        *_FIGURES_OF_A_RUN, "compare", "plot", "bundle", "record_trace", "io_trace_log", "precondition_keep",
+        "dedup_check",
+    ),
+    "compare": (*_FIGURES_OF_A_RUN, *_LIMITS, *_HOW, "io_trace_log"),
+    "io_trace_log": (*_FIGURES_OF_A_RUN, *_LIMITS, *_HOW, "output", "plot", "record_trace"),
+}  # fmt: skip
+"""Flags that would do nothing beside another."""
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="moorage kv-bench",
@@ -167,9 +189,29 @@ def _measure(group: Any) -> None:
     add("--trials", type=_count(1, 1000), metavar="N", help="default 1, which is comparable with nothing; presets 3")
     add("--warmup", type=_POSITIVE, default=0.0, metavar="S", help="seconds before the window")
     add("--ranks", type=_count(1, 256), default=1, metavar="N", help="so many processes, with seed + rank")
+    add("--rank-fd", type=_count(0), help=argparse.SUPPRESS)
     add("--precondition", action="store_true", help="writes until the device is steady")
     add("--precondition-size-gb", type=_POSITIVE, default=0.0, metavar="GIB", help="at most; 0: twice the tier")
+    add(
+        "--precondition-keep",
+        type=_POSITIVE,
+        default=0.0,
+        metavar="GIB",
+        help="so much of it stays below --cache-dir, and the next run with this takes it instead of writing again",
+    )
+    add(
+        "--dedup-check",
+        action="store_true",
+        help="does the device save itself work on data that is alike, or can be compressed?",
+    )
     add("--precondition-threads", type=_count(0, 256), default=0, metavar="N", help="0: one for each core")
+    add(
+        "--fio-seconds",
+        type=_POSITIVE,
+        default=2.0,
+        metavar="S",
+        help="the same by fio, if it is installed: for so long (--compare: each object once); 0: not",
+    )
     add("--copy-probe", action="store_true", help="copies what was delivered once more, out of the time")
     add("--compare", nargs="?", const="all", metavar="LIST", help="paths in turns over the same objects")
     add(
@@ -211,21 +253,39 @@ def _without_sense(group: Any) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Flags with their defaults filled in. InvalidArgumentError for what cannot be done."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    _check_pairs(options, {name for name, value in vars(options).items() if value != made.get_default(name)})
     for name, reason in _REFUSED.items():
         if getattr(options, name) is not None:
             raise InvalidArgumentError(f"--{name.replace('_', '-')}: {reason}")
+    if options.trials is None and (options.preset or options.compare is not None):
+        options.trials = 3
     if all(getattr(options, name) is None for name in _SIZED):
         options.preset = "quick"
     for name, value in {**_DEFAULTS, **PRESETS.get(options.preset or "", {})}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     options.decode_only = bool(options.decode_only) and not options.prefill_only
-    if options.trials is None:
-        options.trials = 3 if options.compare is not None else 1
+    options.trials = options.trials or 1
     options.seed = 42 if options.seed is None else options.seed
     _check(options)
     return options
+
+
+def _check_pairs(options: argparse.Namespace, given: set[str]) -> None:
+    def flag(name: str) -> str:
+        return "--" + name.replace("_", "-")
+
+    for name, other in _ONLY_WITH.items():
+        if name in given and other not in given:
+            raise InvalidArgumentError(f"{flag(name)} needs {flag(other)}")
+    for name, others in _NOT_WITH.items():
+        wrong = [flag(other) for other in others if other in given]
+        if name in given and wrong:
+            raise InvalidArgumentError(f"{flag(name)} goes not with {', '.join(wrong)}, which would do nothing")
+    if "arrival_cv" in given and options.arrival != "gamma":
+        raise InvalidArgumentError("--arrival-cv needs --arrival gamma")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -33,6 +33,11 @@ def directory(path: str | None) -> str:
     return real
 
 
+def preconditioned(directory: str) -> str:
+    """What --precondition-keep leaves there."""
+    return os.path.join(directory, "moorage-kv-preconditioned")
+
+
 def folder(parent: str) -> AbstractContextManager[str]:
     """A new one, removed however the command ends."""
     return new_folder(parent, "moorage-kv-")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..register import memory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,15 +23,20 @@ def rounded(n: int) -> int:
 
 
 class Span:
-    """A piece of anonymous memory that grows when something larger comes."""
+    """A piece of anonymous memory that grows when something larger comes. Its pages are huge where the kernel has such:
+    a drive takes small ones one at a time.
+    """
 
     def __init__(self) -> None:
         self._all = np.empty(0, np.uint8)
+        self._area: memory.Area | None = None
 
     def room(self, nbytes: int) -> Bytes:
         """At least a whole number of pages; what was in it is gone."""
         if len(self._all) < nbytes:
-            self._all = np.frombuffer(mmap.mmap(-1, rounded(nbytes)), np.uint8)
+            kind = memory.THP if nbytes >= memory.HUGE else memory.SMALL
+            self._area = memory.Area(kind, rounded(nbytes))
+            self._all = np.frombuffer(self._area.view(), np.uint8)
             self._all[::PAGE] = 0
         return self._all
 

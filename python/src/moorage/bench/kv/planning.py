@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from ...errors import InvalidArgumentError
 from .. import machine
 from ..disk.place import Place
 from . import config as configuration
@@ -19,6 +20,7 @@ from .engine import Rules
 from .models import Model
 from .paths import known
 from .paths.memory import Memory
+from .paths.ours import Ours
 from .paths.path import Path
 from .schedule import Schedule
 
@@ -64,18 +66,30 @@ def plan(options: argparse.Namespace) -> Plan:
     model = _model(options, config)
     directory = folder.directory(options.cache_dir)
     made = _schedule(options, config)
-    capacity = int(options.storage_capacity_gb * GIB) or int(shutil.disk_usage(directory).free * 0.95)
+    capacity = int(options.storage_capacity_gb * GIB) or _free(directory, options)
     rules = _rules(options, config, model)
     backend = known.chosen(options.backend)
     tiers = _tiers(options)
     needs = _needs(options, config, made, model, rules, backend, tiers)
-    if options.compare is None:  # which takes as many objects as there is room for
+    # A comparison takes as many objects as there is room for; who has started a rank has asked for all of them.
+    if options.compare is None and options.rank_fd is None:
+        each = f" of each of {options.ranks} ranks" if options.ranks > 1 else ""
         fit.check(
-            needs, capacity=capacity, memory=machine.available_memory(), scale=options.scale,
-            what=f"{len(made.before)} objects beforehand" if made.before else "this workload",
+            needs, capacity=capacity // options.ranks, memory=machine.available_memory() // options.ranks,
+            scale=options.scale,
+            what=(f"{len(made.before)} objects beforehand" if made.before else "this workload") + each,
         )  # fmt: skip
     place = environment.place_of(directory)
     return Plan(options, config, model, made, directory, place, rules, backend, capacity, needs, tiers)
+
+
+def _free(directory: str, options: argparse.Namespace) -> int:
+    """What may be filled, less what preconditioning will leave there."""
+    fill = 0 if os.path.lexists(folder.preconditioned(directory)) else int(options.precondition_keep * GIB)
+    free: int = int(shutil.disk_usage(directory).free * 0.95) - fill
+    if free <= 0:
+        raise InvalidArgumentError(f"--precondition-keep {options.precondition_keep:g}: there is no room for it")
+    return free
 
 
 def _model(options: argparse.Namespace, config: Config) -> Model:
@@ -154,6 +168,7 @@ def _needs(
         largest=largest,
         tiers=min(sum(size for _, size in tiers), objects),
         lanes=largest * (rules.workers * copies + writers),
+        store=store_memory(largest, max(writers, min(4, rules.workers))) if backend == Ours.name else 0,
     )
 
 
@@ -171,6 +186,13 @@ def cache(plan: Plan, path: Path) -> Cache:
 def storage(plan: Plan, where: str) -> Path:
     os.makedirs(where, exist_ok=True)
     return known.opened(
-        plan.backend, where, plan.model, memory=2 * plan.needs.largest * max(4, plan.rules.workers),
-        capacity=plan.capacity, verify=plan.options.store_verify,
+        plan.backend, where, plan.model, memory=plan.needs.store, capacity=plan.capacity,
+        verify=plan.options.store_verify,
     )  # fmt: skip
+
+
+def store_memory(largest: int, writers: int) -> int:
+    """Of a store whose objects all lie on disk: what so many writers need at a time, with some room between. More
+    would be a tier in memory that nobody has asked for.
+    """
+    return largest * writers * 3 // 2

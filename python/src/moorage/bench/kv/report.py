@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from ..._table import Table
 from ..._table import size as bytes_
+from . import dedup
 from .distributions import PERCENTILES, label
 from .figures import GIB, TIERS
 from .flags import UNOFFICIAL
 from .planning import Plan
 
+_OTHERS = 1.2
+"""So much more than was delivered is no rounding to blocks."""
 _P = [label(p) for p in PERCENTILES]
 _COLUMNS = ("", "n", *(f"p{p:g}" for p in PERCENTILES), "max", "mean")
 
@@ -37,6 +41,10 @@ def tables(plan: Plan, content: dict[str, Any]) -> list[Table]:
     shown = [_what(plan, content, facts), _levels(found), _bandwidth(found), _cost(found, facts)]
     if found["sizes"]:
         shown.append(_sizes(found))
+    if content["dedup"]:
+        shown.append(_dedup(content["dedup"]))
+    if content["fio"]["job"].strip():
+        shown += _fio(content["fio"])
     if len(content["trials"]) > 1:
         shown.append(_trials(content))
     shown.append(Table("What to make of it", ("",), [(text,) for text in verdicts(plan, content)]))
@@ -86,7 +94,8 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
             f"{plan.needs.objects / GIB:.2f} GiB, on disk before the run {plan.needs.before / GIB:.2f} GiB",
         ),
         ("tiers", ", ".join(f"{name} {bytes_(size)} in memory" for name, size in plan.tiers) or "storage only"),
-        ("preconditioned", _preconditioned(facts)),
+        ("preconditioned", _preconditioned(content["preconditioned"])),
+        ("settled", _settled(facts)),
         ("workers", f"{plan.rules.workers}, arrivals: {plan.options.arrival}"),
         ("machine", f"{env['cpu']}, {env['cores']} cores, {bytes_(env['memory_bytes'])}, load {env['load']:.1f}"),
         ("clock", f"{env['stamp_ns']:.0f} ns a stamp, four stamps an operation"),
@@ -95,11 +104,25 @@ def _what(plan: Plan, content: dict[str, Any], facts: dict[str, Any]) -> Table:
     return Table(title(plan, content), ("", ""), rows, left=2)
 
 
-def _preconditioned(facts: dict[str, Any]) -> str:
-    one = facts.get("preconditioned")
+def _preconditioned(one: dict[str, Any] | None) -> str:
     if one is None:
         return "no"
-    return f"{one['gib']:.1f} GiB, {'steady' if one['steady'] else 'NOT steady'}, {number(one['gib_per_s'][-1])} GiB/s"
+    text = f"{one['gib']:.1f} GiB, {'steady' if one['steady'] else 'NOT steady'}, {number(one['gib_per_s'][-1])} GiB/s"
+    if one.get("reused"):
+        since = one["written_since_bytes"]
+        written = "an unknown amount" if since is None else bytes_(since)
+        text += f"; kept, {one['age_s'] / 3600:.1f} hours old, {written} written to the device since, by anybody"
+    elif one["kept"]:
+        text += f"; {one['gib_kept']:g} GiB stay for the next run"
+    return text
+
+
+def _settled(facts: dict[str, Any]) -> str:
+    one = facts.get("settled")
+    if one is None:
+        return "-"
+    text = f"after {one['seconds']:.1f} s, {bytes_(one['discarded_bytes'])} discarded meanwhile"
+    return text if one["quiet"] else text + "; NOT at rest: discards went on"
 
 
 def _cold(cold: dict[str, Any]) -> str:
@@ -108,6 +131,8 @@ def _cold(cold: dict[str, Any]) -> str:
     words = [cold["verdict"]]
     if cold["agreement"] is not None:
         words.append(f"the device read {cold['agreement']:.2f} x what was delivered from storage")
+    if cold.get("device_ms_per_read") is not None:
+        words.append(f"{number(cold['device_ms_per_read'])} ms for each of its own reads")
     if cold["sampled_in_page_cache"] is not None:
         words.append(f"{cold['sampled_in_page_cache']:.1%} of what was looked at lay in the page cache")
     return "; ".join(words)
@@ -174,6 +199,7 @@ def _cost(found: dict[str, Any], facts: dict[str, Any]) -> Table:
         ("CPU seconds of making data, not in it", number(usage.get("data_generation_cpu_s"))),
         ("page faults for each operation, minor / major",
          f"{number(usage.get('minor_faults_per_operation'))} / {number(usage.get('major_faults_per_operation'))}"),
+        _bus(facts),
         ("peak memory", bytes_(usage.get("peak_rss_bytes", 0))),
         ("generated tokens, per second of wall time", number(tokens["generated_per_wall_s"])),
         ("tokens served from the cache, per second of wall time", number(tokens["served_from_cache_per_wall_s"])),
@@ -195,6 +221,18 @@ def _cost(found: dict[str, Any], facts: dict[str, Any]) -> Table:
     return Table("Cost and work", ("", ""), rows)
 
 
+def _bus(facts: dict[str, Any]) -> tuple[str, str]:
+    moved, usage = facts.get("memory_bus"), facts.get("usage")
+    if not moved or not usage:
+        return "memory bus", "-"
+    if moved["lacking"]:
+        return "memory bus: not counted", moved["lacking"]
+    both = moved["read_bytes"] + moved["written_bytes"]
+    rates = (number(moved[name] / GIB / usage["wall_s"]) for name in ("read_bytes", "written_bytes"))
+    each = number(both / usage["bytes"]) if usage["bytes"] else "-"
+    return "memory bus, everybody's GiB/s, read / written", f"{' / '.join(rates)}: {each} bytes for each byte"
+
+
 def _sizes(found: dict[str, Any]) -> Table:
     rows: list[Sequence[str]] = [
         (
@@ -214,6 +252,40 @@ def _sizes(found: dict[str, Any]) -> Table:
 
 def _share(one: dict[str, Any]) -> str:
     return f"{one['host']['sum'] / one['total']['sum']:.1%}" if one["total"]["sum"] else "-"
+
+
+def _dedup(found: dict[str, Any]) -> Table:
+    kinds, run = found["kinds"], found["run"]
+    rows: list[Sequence[str]] = [
+        (
+            one["means"], number(median(one["write"])), f"{dedup.ratio(kinds, kind, 'write'):.2f} x",
+            number(median(one["read"])), f"{dedup.ratio(kinds, kind, 'read'):.2f} x", f"{median(one['allocated']):.0%}",
+        )
+        for kind, one in kinds.items()
+    ]  # fmt: skip
+    ours = f"of this run: {run['different']} of {run['pages']} pages differ, compressed to {run['compressed_to']:.0%}"
+    rows.append((ours, *["-"] * 5))
+    how = "O_DIRECT" if found["direct"] else "through the page cache"
+    columns = (f"{bytes_(found['bytes'])}, {how}", "written GiB/s", "", "read GiB/s", "", "takes")
+    return Table(f"Does the device save itself work? {found['verdict']}", columns, rows)
+
+
+def _fio(fio: dict[str, Any]) -> list[Table]:
+    """One operation beside one job: equal depth, whatever the load was."""
+    jobs = [section.splitlines() for section in fio["job"].strip().split("\n\n")]
+    lines: list[Sequence[str]] = [(name.strip("[]"), " ".join(options)) for name, *options in jobs]
+    if fio["lacking"]:
+        return [Table("The same by fio: not run", ("", ""), [("why", fio["lacking"]), *lines], left=2)]
+    rows: list[Sequence[str]] = [
+        (
+            kind, number(one["in_flight"]), str(fio["ran"][kind]["jobs"]), number(one["gib_per_s_of_one"]),
+            number(one["fio_gib_per_s_of_one"]), "-" if one["of_fio"] is None else f"{one['of_fio']:.0%}",
+            number(fio["ran"][kind]["gib_per_s"]),
+        )
+        for kind, one in fio["beside"].items()
+    ]  # fmt: skip
+    columns = ("storage", "in flight", "jobs", "GiB/s of one operation", "of one job", "of fio", "GiB/s of all jobs")
+    return [Table("The same by fio", columns, rows), Table("Its jobs", ("", ""), lines, left=2)]
 
 
 def _trials(content: dict[str, Any]) -> Table:
@@ -247,6 +319,14 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
         said.append("The directory lies in memory: nothing here says anything about storage.")
     if facts.get("cold", {}).get("verdict") == "cache_contaminated":
         said.append("cache_contaminated: a part of the reads came from the page cache, not from the device.")
+    looked = content["dedup"]
+    if looked and looked["verdict"] != dedup.NONE:
+        said.append(f"{looked['verdict'].capitalize()}: this run's data has nothing of it, other data may be faster.")
+    agreement = facts.get("cold", {}).get("agreement")
+    if agreement is not None and agreement > _OTHERS:
+        said.append(
+            f"The device read {agreement:.1f} x what was delivered: others read from it too, or it reads ahead."
+        )
     if len(content["trials"]) < 3:
         said.append("Quick, not comparable: one trial has no interval. --trials 3 gives medians and intervals.")
     if found["seconds"] < 10:
@@ -262,7 +342,8 @@ def verdicts(plan: Plan, content: dict[str, Any]) -> list[str]:
         )
     if facts["path"].get("found_in_memory"):
         said.append(
-            f"{facts['path']['found_in_memory']} operations found their object in the store's memory: they are cpu."
+            f"{facts['path']['found_in_memory']} operations found their object in the store's memory: they are cpu. "
+            "--decode-only and --backend direct read from the device."
         )
     if facts.get("schedule_exhausted") and found["seconds"] < 0.9 * plan.options.duration:
         said.append("All requests were done before the time was up.")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
+import argparse
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from . import planning
-from .cache import Cache
+from .. import machine
+from .cache import Cache, Tier
 from .engine import Engine
 from .lane import Lane
 from .paths.path import Path
@@ -45,40 +46,49 @@ class Steadied:
     gib: float
     steady: bool
 
+    def facts(self) -> dict[str, Any]:
+        return {"gib_per_s": self.rates, "gib": self.gib, "steady": self.steady}
 
-def precondition(plan: Plan, path: Path, note: Callable[[str], None]) -> Steadied:
-    """Objects of 2,048 tokens, the oldest making room, until it is steady or the volume is written; all of them go.
 
-    Raises what a write raises.
+def volume(options: argparse.Namespace, capacity: int) -> int:
+    """Bytes that are written at most."""
+    return int(options.precondition_size_gb * GIB) or 2 * capacity
+
+
+def threads(options: argparse.Namespace) -> int:
+    """That write."""
+    return int(options.precondition_threads) or machine.cores()
+
+
+def tokens(options: argparse.Namespace) -> int:
+    """Of an object."""
+    return max(1, round(_TOKENS * float(options.scale)))
+
+
+def precondition(plan: Plan, path: Path, capacity: int, note: Callable[[str], None]) -> Steadied:
+    """Objects of 2,048 tokens, one after the other until so many bytes are there, and then any of them again, until it
+    is steady or the volume is written. They stay. Raises what a write raises.
     """
-    from .. import machine
-
     options = plan.options
-    limit = int(options.precondition_size_gb * GIB) or 2 * plan.capacity
-    lanes = [Lane(i) for i in range(options.precondition_threads or machine.cores())]
-    cache = Cache(planning.cache(plan, path).tiers[-1:])
-    engine = Engine(cache, plan.data, plan.rules, lambda text: None)
-    tokens = max(1, round(_TOKENS * options.scale))
-    each = tokens * plan.model.bytes_per_token
-    number, written = itertools.count(), 0
+    limit = volume(options, capacity)
+    lanes = [Lane(i) for i in range(threads(options))]
+    engine = Engine(Cache([Tier("storage", path, capacity, capacity, capacity)]), plan.data, plan.rules)
+    each = tokens(options) * plan.model.bytes_per_token
+    fit = max(1, capacity // each)
+    source = random.Random(options.seed)
+    done = 0
     rates: list[float] = []
     begin = time.monotonic()
-    while written < limit and not steady(rates) and time.monotonic() - begin < _LONGEST:
-        count = max(1, min(_ROUND, limit - written, plan.capacity) // each)
-        ops = [Op(WRITE, f"pre{next(number)}", tokens, "prefill") for _ in range(count)]
+    while done * each < limit and not steady(rates) and time.monotonic() - begin < _LONGEST:
+        count = max(1, min(_ROUND, limit - done * each, capacity) // each)
+        numbers = [n if n < fit else source.randrange(fit) for n in range(done, done + count)]
         started = time.monotonic()
-        ran = engine.populate(ops, lanes)
+        ran = engine.populate([Op(WRITE, f"pre{n}", tokens(options), "prefill") for n in numbers], lanes)
         if ran.errors:
             raise OSError(ran.errors[0])
-        written += count * each
+        done += count
         rates.append(count * each / GIB / (time.monotonic() - started))
-        note(f"preconditioning: {written / GIB:.1f} of at most {limit / GIB:.1f} GiB, {rates[-1]:.2f} GiB/s")
-    for key in list(cache.tiers[-1].entries):
-        path.delete(key)
+        note(f"preconditioning: {done * each / GIB:.1f} of at most {limit / GIB:.1f} GiB, {rates[-1]:.2f} GiB/s")
     for lane in lanes:
         lane.close()
-    return Steadied(rates, written / GIB, steady(rates))
-
-
-def facts(found: Steadied) -> dict[str, Any]:
-    return {"gib_per_s": found.rates, "gib": found.gib, "steady": found.steady}
+    return Steadied(rates, done * each / GIB, steady(rates))

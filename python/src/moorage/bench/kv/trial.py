@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Callable
 
 from .. import machine
 from ..disk.place import Counters, System
-from . import planning, steady
+from . import bus, planning
 from .arrivals import SECOND
 from .engine import Engine, Ran
 from .figures import GIB, figures
 from .lane import Lane
 from .paths.path import Path
 from .planning import Plan
+from .settle import settle
+from .start import Start
 
 _AGREES = 0.95
 _COLD = 0.05
@@ -29,23 +32,23 @@ class Trial:
     """What does not follow from the records: of the process, the device, the path."""
 
 
-def run(plan: Plan, where: str, note: Callable[[str], None], *, precondition: bool = False) -> Trial:
-    """Raises nothing for a failed operation of the window: it stands among the errors."""
+def run(plan: Plan, where: str, note: Callable[[str], None], start: Start) -> Trial:
+    """Raises nothing for a failed operation of the window: it stands among the errors. start.Alone when other processes
+    were to begin with it and have ended.
+    """
     path = planning.storage(plan, where)
     try:
-        before = steady.facts(steady.precondition(plan, path, note)) if precondition else None
-        found = _run(plan, path, note)
-        found.facts["preconditioned"] = before
-        return found
+        return _run(plan, path, note, start)
     finally:
         path.close()
+        shutil.rmtree(where, ignore_errors=True)  # the next one needs the room
 
 
-def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
+def _run(plan: Plan, path: Path, note: Callable[[str], None], start: Start) -> Trial:
     cache = planning.cache(plan, path)
     lanes = [Lane(i) for i in range(plan.rules.workers)]
     engine = Engine(cache, plan.data, plan.rules, note)
-    counters = _Device(plan)
+    counters, watch = _Device(plan), bus.Watch()
     try:
         begin = time.monotonic()
         before = engine.populate(plan.schedule.before, lanes)
@@ -57,18 +60,24 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
         for lane in lanes:
             lane.read.room(plan.needs.largest if plan.backend in ("direct", "buffered", "moorage") else 0)
         path.settle()
-        first = counters.now()
-        ran = engine.run(plan.schedule, lanes)
-        last = counters.now()
+        settled = settle(plan.directory, counters.now)
+        moment = start.moment()
+        first, carried = counters.now(), watch.now()
+        ran = engine.run(plan.schedule, lanes, moment)
+        last, carries = counters.now(), watch.now()
     finally:
+        watch.close()
         for lane in lanes:
             lane.close()
     found = figures(ran.ops, ran.requests, ran.window, plan.targets)
     facts = {
         "path": _path(path),
         "before": {"objects": len(before.ops), "bytes": sum(op.nbytes for op in before.ops), "seconds": populated},
+        "settled": settled.facts(),
         "window_ns": list(ran.window),
+        "began_monotonic_ns": ran.began,
         "usage": _usage(ran),
+        "memory_bus": _bus(watch.lacking, carried, carries),
         "cold": _cold(ran, plan, first, last, path),
         "entries": {tier.name: len(tier.entries) for tier in cache.tiers},
         "evicted": cache.evicted,
@@ -82,7 +91,7 @@ def _run(plan: Plan, path: Path, note: Callable[[str], None]) -> Trial:
 
 
 def _path(path: Path) -> dict[str, Any]:
-    return {"name": path.name, **asdict(path.meaning), **path.facts()}
+    return {"name": path.name, "flying": path.flying, **asdict(path.meaning), **path.facts()}
 
 
 class _Device:
@@ -110,6 +119,14 @@ def _usage(ran: Ran) -> dict[str, Any]:
         "cores": machine.cores(),
         "wall_s": max((op.t3 for op in ran.ops), default=1) / SECOND,
     }
+
+
+def _bus(lacking: str | None, before: bus.Moved | None, after: bus.Moved | None) -> dict[str, Any]:
+    """Of everybody, from the beginning of the run to its end."""
+    if before is None or after is None:
+        return {"lacking": lacking, "read_bytes": None, "written_bytes": None}
+    moved = after.since(before)
+    return {"lacking": None, "read_bytes": moved.read, "written_bytes": moved.written}
 
 
 def _cold(ran: Ran, plan: Plan, first: Counters | None, last: Counters | None, path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from . import compare, ranks, records
+from . import compare, dedup, ranks, records, twin
 from .distributions import NoHistogram
 from .figures import TIERS, figures, summary
 from .records import OpRecord, RequestRecord
@@ -62,6 +62,10 @@ def problems(path: str) -> list[str]:
         wrong.append(f"summary_of_trial is {chosen}, the one in the middle is {median_trial(heads)}")
     one = content["trials"][chosen]
     entries = {tier: one["facts"].get("entries", {}).get(tier, 0) for tier in TIERS}
+    if content["dedup"]:
+        _same("dedup.verdict", content["dedup"]["verdict"], dedup.verdict(content["dedup"]["kinds"]), wrong)
+    fio = content["fio"]
+    _same("fio.beside", fio["beside"], _plain(twin.beside(one["figures"], fio["ran"])), wrong)
     _same("summary", content["summary"], summary(one["figures"], entries), wrong)
     return wrong
 

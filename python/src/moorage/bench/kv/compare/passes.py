@@ -15,6 +15,7 @@ from typing import Callable
 import numpy as np
 
 from ...disk.place import Counters
+from ..bus import Watch
 from ..data import Data
 from ..engine import Usage
 from ..lane import Lane
@@ -49,6 +50,8 @@ class Pass:
     cached: float | None = None
     """Of the bytes, before: in the page cache."""
     device_bytes: int | None = None
+    bus_bytes: int | None = None
+    """Over the memory bus, everybody's, where the processor's counters can be read."""
 
     @property
     def host(self) -> list[int]:
@@ -68,8 +71,9 @@ class Passes:
 
     def __init__(
         self, objects: Sequence[Object], data: Data, depth: int, counters: Callable[[], Counters | None],
-        crcs: dict[str, int],
+        watch: Watch, crcs: dict[str, int],
     ) -> None:  # fmt: skip
+        self._watch = watch
         self._objects, self._data, self._depth, self._counters, self._crcs = objects, data, depth, counters, crcs
         largest = max(one.nbytes for one in objects)
         self._lanes = [Lane(i) for i in range(depth)]
@@ -108,13 +112,16 @@ class Passes:
         gc.disable()
         for thread in threads:
             thread.start()
-        counters, usage, begin = self._counters(), Usage.now(), monotonic_ns()
+        counters, moved, usage, begin = self._counters(), self._watch.now(), Usage.now(), monotonic_ns()
         with contextlib.suppress(threading.BrokenBarrierError):
             start.wait()
         for thread in threads:
             thread.join()
         done.wall = monotonic_ns() - begin
         self._spent(done, usage, counters)
+        carries = self._watch.now()
+        if moved is not None and carries is not None:
+            done.bus_bytes = sum(carries.since(moved))
         if collecting:
             gc.enable()
         if failed:

@@ -11,7 +11,9 @@ from typing import Any, Callable
 
 from ....errors import InvalidArgumentError
 from ... import machine
-from ...disk.place import System
+from ...disk.place import Counters, System
+from .. import twin
+from ..bus import Watch
 from ..distributions import distribution, interval
 from ..lane import Lane
 from ..paths.direct import Direct
@@ -21,6 +23,7 @@ from ..paths.path import Lacking, Path
 from ..paths.uring import UringAll, UringOne
 from ..planning import Plan
 from . import bystander
+from .fio import Fio
 from .objects import Object, objects
 from .passes import Pass, Passes, Side
 
@@ -87,16 +90,30 @@ def compare(plan: Plan, where: str, note: Callable[[str], None]) -> Compared:
     if not found.objects:
         raise InvalidArgumentError("--compare: this workload reads nothing (--prefill-only?)")
     sides = _Sides(plan, where, found, names, max(depths), note)
+    fio, watch = _fio(plan, where, found), Watch()
+    if watch.lacking:
+        found.missing.append(f"bytes over the memory bus: {watch.lacking}; bandwidth left is what stands for it")
     try:
         for depth in depths:
             need = _COPIES * depth * max(one.nbytes for one in found.objects)
             if need > machine.available_memory() * _SPARE:
                 found.missing.append(f"{depth} at a time: it needs {need / _GIB:.1f} GiB of memory (--scale)")
                 continue
-            found.rows[depth] = _at(plan, found, sides.all, depth, sides.crcs, note)
+            found.rows[depth] = _at(plan, found, sides, fio, watch, depth, note)
     finally:
+        watch.close()
         sides.close()
+        if fio is not None:
+            fio.close()
     return found
+
+
+def _fio(plan: Plan, where: str, found: Compared) -> Fio | None:
+    why = twin.MEMORY if plan.place.memory else twin.lacking(plan.options.fio_seconds)
+    if why is None:
+        return Fio(where, found.objects, plan.data)
+    found.missing.append(f"fio: {why}")
+    return None
 
 
 class _Sides:
@@ -162,33 +179,59 @@ class _Sides:
             path.close()
 
 
+@dataclass
+class _Turn:
+    """Who reads when it is his turn; the flag asks for the copy probe."""
+
+    row: Row
+    go: Callable[[bool], Pass]
+
+
 def _at(
-    plan: Plan, found: Compared, sides: Sequence[Side], depth: int, crcs: dict[str, int], note: Callable[[str], None]
+    plan: Plan, found: Compared, sides: _Sides, fio: Fio | None, watch: Watch, depth: int, note: Callable[[str], None]
 ) -> list[Row]:
     """One pass of each that is not kept, then rounds: all in order, and all in the opposite order."""
     system = System()
     counters = lambda: system.counters(plan.place.device) if plan.place.device else None  # noqa: E731
-    passes = Passes(found.objects, plan.data, depth, counters, crcs)
-    rows = [Row(side.title, side.path.name, side.path.meaning.copies, side.path.meaning.read) for side in sides]
-    both = list(zip(sides, rows))
+    passes = Passes(found.objects, plan.data, depth, counters, watch, sides.crcs)
+    turns = [_turn(passes, side) for side in sides.all]
+    if fio is not None:
+        turns += _asked(fio, depth, counters, found)
     rounds = max(1, plan.options.trials)
-    for side, row in both:
-        note(f"{depth} at a time: {side.title}, with the copy probe")
-        row.probe = passes.run(side, probe=True).probe
+    for turn in turns:
+        note(f"{depth} at a time: {turn.row.title}, with the copy probe")
+        turn.row.probe = turn.go(True).probe
     for n in range(rounds):
-        for side, row in [*both, *reversed(both)]:
-            note(f"{depth} at a time, round {n + 1} of {rounds}: {side.title}")
-            row.passes.append(passes.run(side))
-    for side, row in both:
-        note(f"{depth} at a time: {side.title}, beside somebody who copies")
-        row.left = _left(passes, side)
-    return rows
+        for turn in [*turns, *reversed(turns)]:
+            note(f"{depth} at a time, round {n + 1} of {rounds}: {turn.row.title}")
+            turn.row.passes.append(turn.go(False))
+    for turn in turns:
+        note(f"{depth} at a time: {turn.row.title}, beside somebody who copies")
+        turn.row.left = _left(turn)
+    return [turn.row for turn in turns]
 
 
-def _left(passes: Passes, side: Side) -> float:
+def _turn(passes: Passes, side: Side) -> _Turn:
+    meaning = side.path.meaning
+    row = Row(side.title, side.path.name, meaning.copies, meaning.read)
+    return _Turn(row, lambda probe: passes.run(side, probe))
+
+
+def _asked(fio: Fio, depth: int, counters: Callable[[], Counters | None], found: Compared) -> list[_Turn]:
+    """None when it fails: the others go on."""
+    try:
+        fio.prepare(depth)
+        fio.run(depth, counters)
+    except (OSError, ValueError, KeyError) as error:
+        found.missing.append(f"fio, {depth} at a time: {type(error).__name__}: {error}")
+        return []
+    return [_Turn(Row(fio.title, fio.name, fio.copies, fio.device_is), lambda _: fio.run(depth, counters))]
+
+
+def _left(turn: _Turn) -> float:
     before = bystander.alone()
     with bystander.Bystander() as somebody:
-        passes.run(side)
+        turn.go(False)
     return somebody.gib_per_s * 2 / (before + bystander.alone())
 
 
@@ -198,16 +241,30 @@ def _left(passes: Passes, side: Side) -> float:
 def change(row: Row, base: Row, figure: str) -> dict[str, Any]:
     """Old to new: the base is old. Ratios of neighbours in time, their median and its interval."""
     of: dict[str, Callable[[Pass], float]] = {
-        "total": lambda one: sum(one.total) / len(one.total),
+        "total": lambda one: sum(one.total) / max(len(one.total), 1),
         "gib_per_s": lambda one: one.gib_per_s,
         "cpu_per_gib": lambda one: one.cpu_per_gib,
     }
-    ratios = [of[figure](a) / of[figure](b) for a, b in zip(row.passes, base.passes) if of[figure](b)]
+    both = [(of[figure](a), of[figure](b)) for a, b in zip(row.passes, base.passes)]
+    ratios = [new / old for new, old in both if new and old]
     return {"ratio": median(ratios) if ratios else None, "interval": interval(ratios), "base": base.title}
 
 
 def base_of(rows: Sequence[Row]) -> Row:
     return next(row for row in rows if row.title == BASE)
+
+
+def of_fio(row: Row, rows: Sequence[Row]) -> float | None:
+    """GiB/s over fio's, of passes that were neighbours in time."""
+    fio = next((one for one in rows if one.title == Fio.title), None)
+    ratio: float | None = None if fio is None or fio is row else change(row, fio, "gib_per_s")["ratio"]
+    return ratio
+
+
+def _bus(row: Row) -> float | None:
+    """The median of the passes: what somebody else moves at times does not count."""
+    known = [one.bus_bytes / one.nbytes for one in row.passes if one.bus_bytes is not None]
+    return median(known) if known else None
 
 
 def raw(found: Compared) -> dict[str, Any]:
@@ -240,7 +297,8 @@ def content(found: Compared) -> dict[str, Any]:
                     "minor_faults_per_operation": sum(one.faults for one in row.passes) / len(row.passes),
                     **{part: distribution(row.all(part)) for part in ("total", "device", "host", "copy", "verify")},
                     "probe": distribution(row.probe),
-                    "bandwidth_left": row.left,
+                    "bandwidth_left": row.left, "of_fio": of_fio(row, rows),
+                    "bus_bytes_per_byte": _bus(row),
                     "cached": [one.cached for one in row.passes],
                     "device_bytes": [one.device_bytes for one in row.passes],
                     "nbytes": nbytes,

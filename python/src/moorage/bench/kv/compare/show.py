@@ -10,6 +10,10 @@ from ...._table import size as bytes_
 from ..report import number
 
 _GIB = 1 << 30
+_CRC = (
+    "zlib.crc32 of all bytes, in the thread that reads, for files; CRC-32C of each 256 KiB, by the store itself, for "
+    "Moorage: not the same code"
+)
 
 
 def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list[Table]:
@@ -21,9 +25,11 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
     for depth in depths:
         rows = [row for row in content["rows"] if row["depth"] == depth]
         shown += [_figures(what, depth, rows), _changes(depth, rows)]
-    deepest = [row for row in content["rows"] if row["depth"] == depths[-1]]
+    deepest = [row for row in content["rows"] if row["depth"] == depths[-1] and row["total"]["n"]]
     shown += [_author(depths[-1], deepest), _reviewer(depths[-1], deepest, content["memory"], tmpfs)]
-    shown.append(Table("Device is", ("", ""), [(r["path"], r["device_is"]) for r in deepest], left=2))
+    means: list[Sequence[str]] = [(row["path"], row["device_is"]) for row in deepest]
+    means.append(("+ CRC", _CRC))
+    shown.append(Table("Device is", ("", ""), means, left=2))
     if content["missing"]:
         shown.append(Table("Not compared", ("",), [(text,) for text in content["missing"]]))
     return shown
@@ -31,8 +37,8 @@ def tables(content: dict[str, Any], tmpfs: dict[str, Any] | None = None) -> list
 
 def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
-        "path", "copies", "GiB/s", "total ms", "device", "host", "of it copy", "of it CRC", "copy probe",
-        "CPU s/GiB", "faults", "bandwidth left", "cold",
+        "path", "copies", "GiB/s", "of fio", "total ms", "device", "host", "of it copy", "of it CRC", "copy probe",
+        "CPU s/GiB", "faults", "bus bytes per byte", "bandwidth left", "cold",
     )  # fmt: skip
     return Table(
         f"{what}, {depth} at a time: means of whole objects",
@@ -40,8 +46,10 @@ def _figures(what: str, depth: int, rows: Sequence[dict[str, Any]]) -> Table:
         [
             (
                 row["path"], str(row["cpu_copies_per_byte"]), number(row["gib_per_s"]),
+                "-" if row["of_fio"] is None else f"{row['of_fio']:.0%}",
                 *(number(row[part]["mean"]) for part in ("total", "device", "host", "copy", "verify", "probe")),
                 number(row["cpu_s_per_gib"]), number(row["minor_faults_per_operation"]),
+                number(row["bus_bytes_per_byte"]),
                 "-" if row["bandwidth_left"] is None else f"{row['bandwidth_left']:.0%}", cold(row),
             )
             for row in rows
@@ -83,13 +91,13 @@ def percent(change: dict[str, Any]) -> str:
 
 
 def _author(depth: int, rows: Sequence[dict[str, Any]]) -> Table:
-    columns = ("path", "device ms", "host ms", "total ms", "tokens/s", "P95 of a request ms")
+    columns = ("path", "device P95 ms", "host P95 ms", "total P95 ms", "tokens/s", "P95 of a request ms")
     return Table(
-        f"In the author's layout, {depth} at a time (a request reads one object)",
+        f"In the author's layout, {depth} at a time (a request reads one object; -: fewer than ten samples beyond)",
         columns,
         [
             (
-                row["path"], *(number(row[part]["mean"]) for part in ("device", "host", "total")),
+                row["path"], *(number(row[part]["p95"]) for part in ("device", "host", "total")),
                 number(row["tokens_per_s"]), number(row["total"]["p95"]),
             )
             for row in rows
@@ -129,6 +137,7 @@ def draw(path: str, content: dict[str, Any]) -> None:
     )
     for panel, depth in zip(panels[0], depths):
         rows = [row for row in content["rows"] if row["depth"] == depth]
+        rows = [row for row in rows if row["total"]["n"]]
         names = [row["path"] for row in rows]
         device = [row["device"]["mean"] for row in rows]
         panel.barh(names, device, label="device")

@@ -9,6 +9,7 @@ from typing import Any
 from ....errors import MoorageError
 from ....store import Store
 from ...disk import cold
+from ...disk.rows import FLYING
 from ..lane import Bytes, Lane
 from ..models import Model
 from .path import Lacking, Meaning, Path, ShortRead, Stamps
@@ -36,6 +37,7 @@ class Ours(Path):
 
     name = "moorage"
     title = "Moorage get_into"
+    flying = FLYING
 
     def __init__(self, folder: str, model: Model, *, memory: int, capacity: int, verify: bool = False) -> None:
         os.makedirs(folder, exist_ok=True)

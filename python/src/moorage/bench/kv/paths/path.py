@@ -51,6 +51,8 @@ class Path:
 
     name = ""
     meaning: Meaning
+    flying = 0
+    """Chunks of one object in flight together; 0: the object is one call that waits."""
 
     def write(self, key: str, data: Bytes, tokens: int, lane: Lane) -> Stamps:
         """Returns when it is on the device."""

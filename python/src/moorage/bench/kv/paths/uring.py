@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ...disk.rows import CHUNK, FLYING
 from ...disk.uring import NoRing, Ring
 from ..lane import Bytes, Lane
 from ..models import Model
@@ -12,8 +13,6 @@ from .direct import Direct
 from .files import PAYLOAD
 from .path import Lacking, Meaning, ShortRead, Stamps
 
-CHUNK = 1 << 20
-FLYING = 32
 _CALL = "from the first submission to the last completion; the device writes into the registered buffer"
 
 
