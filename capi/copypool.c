@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Copies of 2 MiB and more are shared with a few standing threads, which claim pieces of 512 KiB. The threads start with
- * the first such copy and live as long as the process. Whoever copies works as well, from the front; the threads claim
+ * Copies of 2 MiB and more are shared with a few standing threads, which claim pieces of 512 KiB; from 1 MiB on those that
+ * come in a row, too. The threads start with the first such copy and live as long as the process. Whoever copies works as well, from the front; the threads claim
  * from the end, so that each stays in neighbouring pages. Several copies may run at once: a thread helps the
  * oldest that has pieces left.
  *
@@ -40,6 +40,7 @@
 #define AWAKE_TIMES 10
 #define AWAKE_MOST 1000000 /* ns */
 #define SPINS_PER_LOOK 64  /* at the clock */
+#define ROW 50000          /* ns from the end of one copy to the next: well below what a thread stays awake */
 
 typedef struct job {
   struct job *next; /* guarded by mutex */
@@ -304,6 +305,10 @@ static int start(void) {
 
 /* ---- the caller ---- */
 
+static int64_t last; /* atomic: when a copy of MOOR_COPY_IN_ROWS or more ended */
+
+static int in_a_row(void) { return now_ns() - __atomic_load_n(&last, __ATOMIC_RELAXED) < ROW; }
+
 static int submit(job *j) {
   pthread_mutex_lock(&mutex);
   if (threads < 0) threads = start();
@@ -342,8 +347,10 @@ static void await_helpers(job *j) {
 }
 
 int32_t moor_copy(uint64_t dst, uint64_t src, uint64_t size, const uint32_t *closing) {
-  if (size < MOOR_COPY_SHARED || !moor_alive()) {
+  int shared = size >= MOOR_COPY_SHARED || (size >= MOOR_COPY_IN_ROWS && in_a_row());
+  if (!shared || !moor_alive()) {
     if (size > 0) memcpy((void *)(uintptr_t)dst, (const void *)(uintptr_t)src, (size_t)size);
+    if (size >= MOOR_COPY_IN_ROWS) __atomic_store_n(&last, now_ns(), __ATOMIC_RELAXED);
     return 0;
   }
   job j = {
@@ -359,5 +366,6 @@ int32_t moor_copy(uint64_t dst, uint64_t src, uint64_t size, const uint32_t *clo
     withdraw(&j);
     await_helpers(&j);
   }
+  __atomic_store_n(&last, now_ns(), __ATOMIC_RELAXED);
   return __atomic_load_n(&j.stopped, __ATOMIC_RELAXED) != 0;
 }

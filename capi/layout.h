@@ -186,6 +186,7 @@ int32_t moor_gather_room(moor_gathered *gathered, uint64_t count, uint64_t key_b
 
 /* copypool.c */
 #define MOOR_COPY_SHARED (2u << 20) /* from this size on the pool helps */
+#define MOOR_COPY_IN_ROWS (1u << 20) /* from this size on it helps with one copy behind the other */
 /* 0, or 1 when *closing was seen set. closing may be NULL. */
 int32_t moor_copy(uint64_t dst, uint64_t src, uint64_t size, const uint32_t *closing);
 

@@ -57,6 +57,20 @@ static void lengths(void) {
   free(to);
 }
 
+/* One copy of 1 MiB is its caller's, the next ones are shared. */
+static void rows(void) {
+  enum { COPIES = 8, ROUNDS = 50 };
+  unsigned char *from = numbered(2 * MB), *to = malloc(COPIES * 2 * MB);
+  for (int round = 0; round < ROUNDS; round++) {
+    uint64_t size = MB + (uint64_t)round * 20011;
+    memset(to, 0, COPIES * 2 * MB);
+    for (uint64_t i = 0; i < COPIES; i++) EXPECT(moor_copy(address(to + i * 2 * MB), address(from), size, NULL) == 0);
+    for (uint64_t i = 0; i < COPIES; i++) EXPECT(memcmp(to + i * 2 * MB, from, size) == 0 && to[i * 2 * MB + size] == 0);
+  }
+  free(from);
+  free(to);
+}
+
 static void *copy_often(void *given) {
   unsigned char *from = given, *to = malloc(5 * MB);
   for (int i = 0; i < 40; i++) {
@@ -105,6 +119,7 @@ int main(void) {
   unsigned char *p = numbered(4 * MB), *q = malloc(4 * MB);
   moor_copy(address(q), address(p), 2 * MB - 1, NULL);
   EXPECT(pool_threads() == 0);
+  rows();
   lengths();
   usleep(50000); /* a thread gives itself its name */
   int threads = pool_threads();

@@ -135,26 +135,10 @@ class _Looking:
 
 
 def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
-    """Operations as the caller has timed them, with the device time that the store has stamped on the same clock."""
-    pairs = matched(ops, records)
-    if len(pairs) != len(ops):
-        raise ValueError(f"{len(ops) - len(pairs)} of {len(ops)} operations have no record of the store's")
-    found = []
-    for op, record in pairs:
-        parts = {**record.parts, OUTSIDE: op.total - (record.t3 - record.t0)}
-        found.append(
-            Op(
-                op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts,
-                record.verify_overlapped,
-            )
-        )  # fmt: skip
-    return found
+    """Operations as the caller has timed them, with the device time that the store has stamped on the same clock.
 
-
-def matched(ops: Sequence[Op], records: Sequence[Any]) -> list[tuple[Op, Any]]:
-    """A record belongs to an operation that encloses it. With several threads more than one may: the one that ends
-    first is taken, which leaves none over. Sums, and with one thread every pair, are exact. Operations without a record
-    are not in what is returned.
+    A record belongs to an operation that encloses it. With several threads more than one may: the one that ends first
+    is taken, which leaves none over. Sums, and with one thread every pair, are exact.
     """
     open_ops: list[Op] = []
     waiting = sorted(ops, key=lambda op: op.t0, reverse=True)
@@ -167,7 +151,15 @@ def matched(ops: Sequence[Op], records: Sequence[Any]) -> list[tuple[Op, Any]]:
             continue  # of somebody else's
         op = min(fitting, key=lambda one: one.t3)
         open_ops.remove(op)
-        found.append((op, record))
+        parts = {**record.parts, OUTSIDE: op.total - (record.t3 - record.t0)}
+        found.append(
+            Op(
+                op.t0, record.t1, record.t2, op.t3, parts.get("copy", 0), parts.get("verify", 0), parts,
+                record.verify_overlapped,
+            )
+        )  # fmt: skip
+    if len(found) != len(ops):
+        raise ValueError(f"{len(ops) - len(found)} of {len(ops)} operations have no record of the store's")
     return found
 
 
