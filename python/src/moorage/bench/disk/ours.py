@@ -163,6 +163,11 @@ def paired(ops: Sequence[Op], records: Sequence[Any]) -> list[Op]:
     return found
 
 
+def known(store: Any) -> None:
+    """The first call of a thread makes it known to the library, which each thread of a program does once."""
+    store.exists("0")
+
+
 class _Into(Worker):
     """Into memory that is used again, and whose pages are there."""
 
@@ -170,6 +175,7 @@ class _Into(Worker):
         super().__init__(objects)
         self._store = store
         self._keys = [str(i) for i in range(len(objects))]
+        known(store)
         self._memory = buffer(max(one.size for one in objects), pages)
         self.data = self._memory.view()
 
@@ -189,6 +195,7 @@ class _View(Worker):
         super().__init__(objects)
         self._store = store
         self._keys = [str(i) for i in range(len(objects))]
+        known(store)
 
     def do(self, i: int) -> Stamped:
         self.data = self._store.get_array(self._keys[i])

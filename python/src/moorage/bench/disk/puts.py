@@ -152,6 +152,7 @@ class _Put(Writer):
         super().__init__(objects, data)
         self._store, self._finish = store, finish
         self._keys = [str(i) for i in range(len(objects))]
+        ours.known(store)
 
     def do(self, i: int) -> Stamped:
         self._store.put(self._keys[i], self.data)
@@ -182,6 +183,7 @@ class _Persist(Worker):
         super().__init__(objects)
         self._store = store
         self._keys = [[str(i)] for i in range(len(objects))]
+        ours.known(store)
 
     def do(self, i: int) -> Stamped:
         self._store.persist(self._keys[i])
