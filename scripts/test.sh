@@ -140,7 +140,8 @@ whoever() { ! mkdir "$LOGS/taken ${1//\//-}" 2>/dev/null || step "$@"; }
 # The longest first, so that both lanes end at about the same time.
 run_last_steps() {
 	local steps=$REPO/scripts/steps.sh which=$1 name python
-	whoever 'pytest, ctypes route' 12 "$steps" pytest "$which" ctypes
+	whoever 'pytest, ctypes route, 1 of 2' 12 "$steps" pytest "$which" ctypes 1 2
+	whoever 'pytest, ctypes route, 2 of 2' 12 "$steps" pytest "$which" ctypes 2 2
 	whoever 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
 	while read -r name python; do
 		whoever "wheel on $name" 3 "$steps" smoke "$name" "$python"

@@ -390,6 +390,9 @@ class _Store:
     def flush(self) -> None:
         pass
 
+    def exists(self, key: str) -> bool:
+        return Path(self.folder, key).exists()
+
     def _read(self, key: str) -> bytes:
         t0 = threads._clock()
         data = Path(self.folder, key).read_bytes()
