@@ -191,21 +191,17 @@ run_pytest() {
 	python=$(test_venv "$1")
 	shift 2
 	PYTHONPATH=$BUILD/site MOORAGE_ROUTE=$route "$python" -m pytest -c python/pyproject.toml --rootdir "$REPO" \
-		--continue-on-collection-errors --maxfail 20 "$@"
+		-o "cache_dir=$BUILD/pytest" --continue-on-collection-errors --maxfail 20 "$@"
 }
 
-# pytest full|quick ROUTE [PART PARTS]: all but what compares times, which runs alone. A part is every PARTSth file.
-step_pytest() {
-	local files=(tests/python/test_*.py) some=() i
-	for ((i = ${3:-1} - 1; i < ${#files[@]}; i += ${4:-1})); do some+=("${files[i]}"); done
-	run_pytest "$1" "$2" -o "cache_dir=$BUILD/pytest-$2-${3:-1}" -m 'not performance' "${some[@]}"
-}
+# pytest full|quick ROUTE: all but what compares times, which runs alone.
+step_pytest() { run_pytest "$1" "$2" -m 'not performance' tests/python; }
 
 # performance full|quick ROUTE
 step_performance() {
 	local status=0 files
 	mapfile -t files < <(grep -l 'pytest\.mark\.performance' tests/python/test_*.py)
-	run_pytest "$1" "$2" -o "cache_dir=$BUILD/pytest" -m performance "${files[@]}" || status=$?
+	run_pytest "$1" "$2" -m performance "${files[@]}" || status=$?
 	if [ $status -eq 5 ]; then # pytest ran none
 		echo 'skip: no test compares times with these packages'
 		return $SKIPPED

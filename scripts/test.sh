@@ -118,7 +118,7 @@ run_native_steps() {
 	for folder in "$REPO"/tests/*/; do
 		folder=$(basename "$folder")
 		[ -e "$REPO/tests/$folder/run.sh" ] || continue
-		[[ $folder != bench ]] || continue
+		[[ $folder != bench && $folder != rdma && $folder != soak ]] || continue # see below
 		step "tests/$folder" 8 "$steps" folder "$folder" "$which"
 	done
 }
@@ -140,8 +140,9 @@ whoever() { ! mkdir "$LOGS/taken ${1//\//-}" 2>/dev/null || step "$@"; }
 # The longest first, so that both lanes end at about the same time.
 run_last_steps() {
 	local steps=$REPO/scripts/steps.sh which=$1 name python
-	whoever 'pytest, ctypes route, 1 of 2' 12 "$steps" pytest "$which" ctypes 1 2
-	whoever 'pytest, ctypes route, 2 of 2' 12 "$steps" pytest "$which" ctypes 2 2
+	whoever 'pytest, ctypes route' 12 "$steps" pytest "$which" ctypes
+	whoever 'tests/rdma' 8 "$steps" folder rdma "$which"
+	whoever 'tests/soak' 8 "$steps" folder soak "$which"
 	whoever 'lint' 5 bash "$REPO/scripts/lint.sh" "$which"
 	while read -r name python; do
 		whoever "wheel on $name" 3 "$steps" smoke "$name" "$python"
