@@ -328,10 +328,11 @@ func (s *Store) couldFit(size uint64) bool {
 	s.drains.mu.Lock()
 	stays := s.drains.bytes
 	s.drains.mu.Unlock()
-	if s.tiered != nil { // what goes is on disk, and some of what is viewed is so because it is being written
-		return size <= s.opts.Capacity-min(s.opts.Capacity, stays+s.pinnedBytes())
+	held := s.pinnedBytes()
+	if s.tiered == nil { // with a disk some of what is viewed is so because it is being written, and may go then
+		held = max(held, s.borrowSeen.recent(s))
 	}
-	return size <= s.opts.Capacity-min(s.opts.Capacity, stays+max(s.pinnedBytes(), s.borrowSeen.recent(s)))
+	return size <= s.opts.Capacity-min(s.opts.Capacity, stays+held)
 }
 
 func (s *Store) pinnedBytes() (n uint64) {

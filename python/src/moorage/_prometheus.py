@@ -47,7 +47,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "slab_bytes": ("slab_bytes", _GAUGE, "Memory of the store that is registered with a device."),
     "device_registrations": ("device_registrations_total", _COUNTER, "Registrations of memory with a device."),
     "register_ns": ("register_nanoseconds_total", _COUNTER, "Nanoseconds spent in registering and deregistering."),
-    "hugepages": ("hugepages", _GAUGE, "1 when the store lies in huge pages."),
+    "hugepages": ("hugepages", _GAUGE, "1 when the store lies in huge pages that were set aside."),
 }
 
 # Field of DeviceStats likewise; each line has the label `device`.

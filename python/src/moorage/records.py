@@ -152,7 +152,7 @@ class Stats:
     register: Literal["auto", "never", "always", "require"]
     """`Store(register=)`."""
     hugepages: bool
-    """Whether the store lies in huge pages."""
+    """Whether the store lies in huge pages that the administrator has set aside."""
 
     def prometheus(self, store: str = "") -> str:
         """The same in the text format of Prometheus (0.0.4), for an HTTP answer of type `text/plain; version=0.0.4`.

@@ -254,7 +254,7 @@ class Store:
         """Stores the bytes of any object with the buffer protocol: bytes, memoryview, array, numpy array ...
 
         Strided buffers are gathered in C order. What is stored is bytes, without dtype and shape: the tensor getters
-        give it as one-dimensional uint8. One copy is made; from 2 MiB on by several threads.
+        give it as one-dimensional uint8. One copy is made; from 2 MiB on, in a row from 1 MiB on, by several threads.
 
         meta       up to 4096 bytes kept with the object (`describe(key).meta`, `get_buffer(key).meta`)
         if_exists  "replace": the object that was there goes, views of it stay. "keep": it stays. "raise": ExistsError.
